@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Address spaces: IOVA -> memory, with permissions and a granule.
+ *
+ * Lifetime: address spaces and memories are reference counted; *_new() gives one reference,
+ * *_put() takes one away.
+ * Threads: any thread may call anything here. Changes to one address space are serialised by its
+ * own lock; lookups take no lock.
+ */
+#ifndef UVFIO_IOMMU_H
+#define UVFIO_IOMMU_H
+
+#include <uvfio/types.h>
+
+UVF_BEGIN_DECLS
+
+struct uvf_memory;
+
+struct uvf_iova_range {
+	uvf_iova_t first;
+	uvf_iova_t last; /* inclusive */
+};
+
+/* ---- Memory: where bytes live ---- */
+
+/*
+ * Memory behind a file descriptor (memfd, tmpfs, hugetlbfs, a regular file). @fd is duplicated;
+ * the caller keeps its own. Ranges of the file are mapped here in large windows, one mmap a
+ * window however many mappings use it. @prot says what @fd was opened for.
+ * A file that is truncated behind our back makes accesses fail with -EFAULT, nothing else.
+ * Errors: -EBADF, -EINVAL (not a file that can be mapped), -EACCES, -ENOMEM, -EMFILE.
+ */
+UVF_API int uvf_memory_new_file(int fd, unsigned prot, struct uvf_memory **memoryp);
+
+/* Memory of this process. It must stay until the last reference is gone. */
+UVF_API int uvf_memory_new_local(void *base, uint64_t size, struct uvf_memory **memoryp);
+
+/*
+ * Memory of another process, through /proc/PID/mem. Offsets in it are that process's addresses.
+ * Errors: -ESRCH, -EACCES, -EMFILE, -ENOMEM.
+ */
+UVF_API int uvf_memory_new_process(pid_t pid, struct uvf_memory **memoryp);
+
+/*
+ * Memory reached by messages: the far end of a connection. Both functions may block for as long
+ * as the connection's own limit, may be called from any thread, and return 0 or a negative errno.
+ * @release is called when the last reference goes.
+ */
+struct uvf_memory_remote_ops {
+	int (*read)(void *opaque, uint64_t offset, void *buf, size_t count);
+	int (*write)(void *opaque, uint64_t offset, const void *buf, size_t count);
+	void (*release)(void *opaque);
+};
+UVF_API int uvf_memory_new_remote(const struct uvf_memory_remote_ops *ops, void *opaque,
+				  struct uvf_memory **memoryp);
+
+UVF_API struct uvf_memory *uvf_memory_get(struct uvf_memory *memory);
+UVF_API void uvf_memory_put(struct uvf_memory *memory);
+
+/* The file behind @memory, or -1 where it has none. Borrowed: valid while the memory is. */
+UVF_API int uvf_memory_fd(const struct uvf_memory *memory);
+
+/* ---- Address spaces ---- */
+
+struct uvf_address_space_config {
+	uint64_t page_sizes;		/* bitmap; 0 means 4 KiB. The lowest bit is the granule */
+	struct uvf_iova_range aperture; /* {0, 0} means all 64 bits */
+	const struct uvf_iova_range *reserved; /* never mappable; copied */
+	size_t reserved_count;
+	uint64_t max_mappings; /* 0: no limit */
+	uint64_t max_bytes;    /* sum of the mappings' sizes; 0: no limit */
+};
+
+/* @config may be NULL: all defaults. Errors: -EINVAL, -ENOMEM. */
+UVF_API int uvf_address_space_new(const struct uvf_address_space_config *config,
+				  struct uvf_address_space **spacep);
+UVF_API struct uvf_address_space *uvf_address_space_get(struct uvf_address_space *space);
+UVF_API void uvf_address_space_put(struct uvf_address_space *space);
+
+UVF_API uint64_t uvf_address_space_page_sizes(const struct uvf_address_space *space);
+
+/*
+ * Maps [iova, iova + size) to @memory at @offset, taking a reference to @memory. Listeners are told
+ * first; if one refuses, nothing is mapped and its error is returned.
+ * Errors: -EINVAL (zero size, not aligned to the granule, no permission in @prot, outside the
+ * aperture, reserved), -EOVERFLOW (iova + size or offset + size passes 2^64), -EEXIST (overlaps a
+ * mapping), -EACCES (@memory allows less than @prot), -ENOSPC (max_mappings), -ENOMEM (max_bytes
+ * or no memory), -EFAULT (the range of @memory is not there).
+ */
+UVF_API int uvf_map(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size, unsigned prot,
+		    struct uvf_memory *memory, uint64_t offset);
+
+/*
+ * As uvf_map(), for memory behind @fd: finds the memory that mappings of the same file in @space
+ * already use, or makes one. @fd stays the caller's and can be closed at once.
+ */
+UVF_API int uvf_map_fd(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size,
+		       unsigned prot, int fd, uint64_t offset);
+
+/*
+ * Unmaps every mapping that lies in [iova, iova + size); size 0 with iova 0 means all. A mapping
+ * that the range cuts is an error, and then nothing is unmapped. Finding none is success.
+ * Returns the bytes unmapped through @unmapped (may be NULL).
+ *
+ * When it returns, no DMA can reach the memory: readers of the old mappings have ended, and pins
+ * on them are gone. Pins are asked to go by their attachments' unmap callbacks first; it waits for
+ * those that remain. It must not be called from such a callback or by a thread that holds a pin.
+ * Errors: -EINVAL (not aligned, cuts a mapping), -EOVERFLOW.
+ */
+UVF_API int uvf_unmap(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size,
+		      uint64_t *unmapped);
+
+struct uvf_mapping {
+	uvf_iova_t first;
+	uvf_iova_t last;
+	unsigned prot;
+	struct uvf_memory *memory; /* borrowed: valid inside the callback */
+	uint64_t offset;
+};
+
+/* Calls @fn for each mapping in rising order, until it returns non-zero, which is returned. */
+UVF_API int uvf_for_each_mapping(struct uvf_address_space *space,
+				 int (*fn)(void *opaque, const struct uvf_mapping *mapping),
+				 void *opaque);
+
+struct uvf_address_space_stats {
+	uint64_t mappings;
+	uint64_t bytes;	  /* mapped */
+	uint64_t windows; /* mmaps held */
+	uint64_t memory;  /* bytes this address space itself uses, approximately */
+	uint64_t pins;
+};
+UVF_API void uvf_address_space_stats(struct uvf_address_space *space,
+				     struct uvf_address_space_stats *stats);
+
+/* ---- Listeners: for who keeps a copy of the mappings ---- */
+
+/*
+ * @map is called before a mapping becomes visible and may refuse it with a negative errno. @unmap
+ * is called when no DMA from here can use the mapping any more. Both are called with the address
+ * space's lock held and must not change it. A listener that is added is told of all mappings that
+ * exist; one that is removed is told nothing.
+ */
+struct uvf_listener {
+	int (*map)(struct uvf_listener *listener, const struct uvf_mapping *mapping);
+	void (*unmap)(struct uvf_listener *listener, uvf_iova_t first, uvf_iova_t last);
+	struct uvf_listener *next; /* the address space's */
+};
+UVF_API int uvf_listener_add(struct uvf_address_space *space, struct uvf_listener *listener);
+UVF_API void uvf_listener_remove(struct uvf_address_space *space, struct uvf_listener *listener);
+
+UVF_END_DECLS
+
+#endif

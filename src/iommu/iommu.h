@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the core needs of address spaces beside the public iommu.h: attachments.
+ *
+ * An attachment is one (device, PASID)'s way into an address space: which one (or none), what is
+ * enabled on it, its last hits, and the pins made through it.
+ *
+ * Lifetime: it lives until uvf_attachment_free(), whatever address space it is set to, so that a
+ * transfer needs no lock to reach it. The caller makes sure that no thread is inside a transfer
+ * when it is freed. uvf_attachment_set() holds a reference to the address space.
+ * Threads: transfers and pins from any thread at any time; set, enable and free one at a time.
+ */
+#ifndef UVF_IOMMU_H
+#define UVF_IOMMU_H
+
+#include <uvfio/dma.h>
+#include <uvfio/iommu.h>
+
+struct uvf_attachment;
+
+struct uvf_attachment_ops {
+	/*
+	 * [first, last] is going: give up the pins in it, now or soon. Called with no lock of the
+	 * address space held, by the thread that unmaps or sets.
+	 */
+	void (*unmap)(void *opaque, uvf_iova_t first, uvf_iova_t last);
+};
+
+int uvf_attachment_new(const struct uvf_attachment_ops *ops, void *opaque,
+		       struct uvf_attachment **attachmentp);
+/* Sets it to no address space first, and so waits for its pins. */
+void uvf_attachment_free(struct uvf_attachment *attachment);
+
+/*
+ * Replaces the address space; NULL for none. When it returns, no transfer reaches the old one and
+ * no pin of this attachment is left on it: the unmap callback is called for all of it first
+ * (0 to UINT64_MAX). Errors: -ENOMEM.
+ */
+int uvf_attachment_set(struct uvf_attachment *attachment, struct uvf_address_space *space);
+/* The address space (borrowed: valid until the next set), or NULL. */
+struct uvf_address_space *uvf_attachment_space(struct uvf_attachment *attachment);
+
+/*
+ * While it is not enabled (bus mastering off), transfers and new pins fail with -EPERM. Returns
+ * when transfers that began before have ended. Pins that exist stay.
+ */
+void uvf_attachment_enable(struct uvf_attachment *attachment, bool bus_master);
+
+/* As their namesakes in dma.h. */
+int uvf_attachment_read(struct uvf_attachment *attachment, uvf_iova_t iova, void *buf, size_t size);
+int uvf_attachment_write(struct uvf_attachment *attachment, uvf_iova_t iova, const void *buf,
+			 size_t size);
+int uvf_attachment_compare_and_swap(struct uvf_attachment *attachment, uvf_iova_t iova, size_t size,
+				    uint64_t *expected, uint64_t desired);
+int uvf_attachment_pin(struct uvf_attachment *attachment, uvf_iova_t iova, size_t size,
+		       unsigned prot, struct uvf_pin *pin, struct iovec *iov, int max);
+void uvf_attachment_unpin(struct uvf_pin *pin);
+
+#endif
