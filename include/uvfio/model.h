@@ -33,7 +33,11 @@ struct uvf_model_key {
 
 struct uvf_spec;
 
-/* The value of key @name: given, else its default, else NULL or 0. Valid while the spec is. */
+/*
+ * The value of key @name, which is in the table: given (the first, where repeated), else its
+ * default, else NULL or 0. The number of a choice is its position among the words.
+ * Valid while the spec is.
+ */
 UVF_API const char *uvf_spec_string(const struct uvf_spec *spec, const char *name);
 UVF_API uint64_t uvf_spec_number(const struct uvf_spec *spec, const char *name);
 UVF_API bool uvf_spec_bool(const struct uvf_spec *spec, const char *name);
@@ -44,9 +48,9 @@ UVF_API const char *uvf_spec_nth(const struct uvf_spec *spec, const char *name, 
 
 struct uvf_model {
 	const char *name;
-	const char *summary; /* one line */
-	const struct uvf_model_key *keys;
-	/* Makes a device. The values have been checked against the keys. */
+	const char *summary;		  /* one line */
+	const struct uvf_model_key *keys; /* never NULL; ends with a row without a name */
+	/* Makes a device. The values have been checked against the keys. @spec goes afterwards. */
 	int (*create)(const struct uvf_spec *spec, struct uvf_device **devp,
 		      struct uvf_error *error);
 };
