@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the layers around the core use beside the public headers: a bus's layer between the core
+ * and a model.
+ */
+#ifndef UVF_CORE_H
+#define UVF_CORE_H
+
+#include <uvfio/client.h>
+#include <uvfio/device.h>
+
+/*
+ * A bus (PCI) stands between the core and the model: it is told what happens to the device before
+ * the model is. All may be NULL; all but destroy are called with the device's lock held.
+ */
+struct uvf_device_layer_ops {
+	void (*reset)(struct uvf_device *dev, enum uvf_reset kind);
+	void (*irq_changed)(struct uvf_device *dev, uint32_t index);
+	/* After the model's destroy. */
+	void (*destroy)(struct uvf_device *dev);
+};
+
+/* Once, before the device is offered. */
+void uvf_device_set_layer(struct uvf_device *dev, void *layer,
+			  const struct uvf_device_layer_ops *ops);
+void *uvf_device_layer(const struct uvf_device *dev);
+
+#endif

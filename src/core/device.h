@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The device itself: private to the core.
+ *
+ * Locks, in the order in which they are taken:
+ *   ownership  open, close, attach and detach, one at a time; may wait for pins and for readers
+ *   lock       the device's own: whatever enters a model from above
+ *   vector     one interrupt vector's state; taken by anyone who triggers
+ * Regions and IRQ indexes are added before the device is offered and never change afterwards, so
+ * looking one up takes no lock.
+ */
+#ifndef UVF_CORE_DEVICE_H
+#define UVF_CORE_DEVICE_H
+
+#include "core/core.h"
+#include "iommu/iommu.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define UVF_MAX_REGIONS 4096
+#define UVF_MAX_IRQS	4096
+/* A region's place in the device's own memory file: what DPDK takes for granted of VFIO. */
+#define UVF_REGION_SHIFT 40
+
+struct region {
+	struct uvf_region description;
+	struct uvf_area *areas;
+	void **mapped; /* where each area is here */
+	struct uvf_io_fd *io_fds;
+};
+
+struct irq_vector {
+	pthread_mutex_t lock;
+	int trigger;   /* eventfd, or -1 */
+	int unmask;    /* resample eventfd, or -1 */
+	bool masked;   /* by the driver, or by automask */
+	bool pending;  /* triggered while masked */
+	bool asserted; /* level-triggered: the line's state */
+};
+
+struct irq_index {
+	struct uvf_irq description;
+	struct irq_vector *vectors;
+	atomic_bool enabled; /* changed under the device's lock */
+};
+
+/* A piece of the device's memory file that is mapped here. */
+struct region_memory {
+	uint32_t index;
+	uint64_t size;
+	void *address;
+};
+
+struct resampler;
+
+struct uvf_device {
+	char *name;
+	const struct uvf_device_ops *ops;
+	void *opaque;
+	const struct uvf_device_layer_ops *layer_ops;
+	void *layer;
+	uint32_t flags;
+	struct uvf_log log;
+
+	pthread_mutex_t ownership;
+	pthread_mutex_t lock;
+	atomic_bool open;
+
+	struct region **regions; /* by index; NULL: not there */
+	uint32_t region_count;
+	struct irq_index **irqs;
+	uint32_t irq_count;
+
+	struct uvf_attachment *attachment; /* requests without PASID */
+
+	int memory_fd; /* -1 until a region wants memory */
+	uint64_t memory_size;
+	bool memory_sealed;
+	struct region_memory *memories;
+	size_t memory_count;
+
+	struct resampler *resampler; /* NULL until a driver gives a resample eventfd */
+};
+
+/* region.c */
+struct region *uvf_device_region(const struct uvf_device *dev, uint32_t index);
+void uvf_device_free_regions(struct uvf_device *dev);
+int uvf_device_seal_memory(struct uvf_device *dev);
+
+/* irq.c */
+void uvf_device_free_irqs(struct uvf_device *dev);
+/* Disables all. With the device's lock held. */
+void uvf_device_disable_irqs(struct uvf_device *dev);
+/* The driver unmasks @vector: what is pending or still asserted signals. */
+void uvf_irq_unmask(struct irq_index *irq, struct irq_vector *vector);
+
+/* resample.c: waits for the drivers' unmask eventfds. */
+int uvf_resampler_set(struct uvf_device *dev, struct irq_index *irq, struct irq_vector *vector,
+		      int fd);
+void uvf_resampler_free(struct uvf_device *dev);
+
+#endif

@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Regions: their description, access to them, and the shared memory behind their areas. */
+#include "core/device.h"
+
+#include "base/bytes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct region *uvf_device_region(const struct uvf_device *dev, uint32_t index)
+{
+	return index < dev->region_count ? dev->regions[index] : NULL;
+}
+
+/* ---- Memory ---- */
+
+int uvf_device_region_memory(struct uvf_device *dev, uint32_t index, uint64_t size, int *fdp,
+			     uint64_t *fd_offsetp, void **addressp)
+{
+	uint64_t offset = (uint64_t)index << UVF_REGION_SHIFT;
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	struct region_memory *memories;
+	void *address;
+
+	if (index >= UVF_MAX_REGIONS || !size || size > 1ULL << UVF_REGION_SHIFT)
+		return -EINVAL;
+	size = uvf_align_up(size, page);
+	if (dev->memory_fd < 0) {
+		dev->memory_fd = memfd_create("uvfio-regions", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		if (dev->memory_fd < 0)
+			return -errno;
+	}
+	if (offset + size > dev->memory_size) {
+		if (ftruncate(dev->memory_fd, (off_t)(offset + size)))
+			return -errno;
+		dev->memory_size = offset + size;
+	}
+	memories = reallocarray(dev->memories, dev->memory_count + 1, sizeof(*memories));
+	if (!memories)
+		return -ENOMEM;
+	dev->memories = memories;
+	address =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, dev->memory_fd, (off_t)offset);
+	if (address == MAP_FAILED)
+		return -errno;
+	memories[dev->memory_count++] = (struct region_memory){index, size, address};
+	*fdp = dev->memory_fd;
+	*fd_offsetp = offset;
+	*addressp = address;
+	return 0;
+}
+
+/* A driver gets this file: it must not be able to take pages away from under us. */
+int uvf_device_seal_memory(struct uvf_device *dev)
+{
+	if (dev->memory_fd < 0 || dev->memory_sealed)
+		return 0;
+	if (fcntl(dev->memory_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+		return -errno;
+	dev->memory_sealed = true;
+	return 0;
+}
+
+/* ---- Description ---- */
+
+static bool areas_are_valid(const struct uvf_region *description)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t end = 0;
+
+	for (size_t i = 0; i < description->area_count; i++) {
+		const struct uvf_area *area = &description->areas[i];
+
+		if (!area->size || area->fd < 0 ||
+		    !uvf_is_aligned(area->offset | area->size | area->fd_offset, page))
+			return false;
+		if (area->offset < end ||
+		    !uvf_range_inside(area->offset, area->size, description->size))
+			return false;
+		end = area->offset + area->size;
+	}
+	for (size_t i = 0; i < description->io_fd_count; i++) {
+		const struct uvf_io_fd *io_fd = &description->io_fds[i];
+
+		if (!io_fd->size ||
+		    !uvf_range_inside(io_fd->offset, io_fd->size, description->size))
+			return false;
+	}
+	return true;
+}
+
+static void region_free(struct region *region)
+{
+	for (size_t i = 0; region->areas && i < region->description.area_count; i++) {
+		if (region->mapped && region->mapped[i])
+			munmap(region->mapped[i], region->areas[i].size);
+	}
+	free(region->mapped);
+	free(region->areas);
+	free(region->io_fds);
+	free(region);
+}
+
+static int map_areas(struct region *region)
+{
+	int prot = 0;
+
+	if (region->description.flags & VFIO_REGION_INFO_FLAG_READ)
+		prot |= PROT_READ;
+	if (region->description.flags & VFIO_REGION_INFO_FLAG_WRITE)
+		prot |= PROT_WRITE;
+	for (size_t i = 0; i < region->description.area_count; i++) {
+		const struct uvf_area *area = &region->areas[i];
+		void *address =
+			mmap(NULL, area->size, prot, MAP_SHARED, area->fd, (off_t)area->fd_offset);
+
+		if (address == MAP_FAILED)
+			return -errno;
+		region->mapped[i] = address;
+	}
+	return 0;
+}
+
+static void *copy_array(const void *from, size_t count, size_t size)
+{
+	void *copy = calloc(count ? count : 1, size);
+
+	if (copy && count)
+		memcpy(copy, from, count * size);
+	return copy;
+}
+
+static int region_new(const struct uvf_region *description, struct region **regionp)
+{
+	struct region *region = calloc(1, sizeof(*region));
+	int ret = -ENOMEM;
+
+	if (!region)
+		return -ENOMEM;
+	region->description = *description;
+	region->areas =
+		copy_array(description->areas, description->area_count, sizeof(*region->areas));
+	region->io_fds =
+		copy_array(description->io_fds, description->io_fd_count, sizeof(*region->io_fds));
+	region->mapped = calloc(description->area_count + 1, sizeof(*region->mapped));
+	if (region->areas && region->io_fds && region->mapped)
+		ret = map_areas(region);
+	if (ret) {
+		region_free(region);
+		return ret;
+	}
+	region->description.areas = region->areas;
+	region->description.io_fds = region->io_fds;
+	*regionp = region;
+	return 0;
+}
+
+int uvf_device_add_region(struct uvf_device *dev, const struct uvf_region *description)
+{
+	struct region **regions;
+	struct region *region;
+	int ret;
+
+	if (description->index >= UVF_MAX_REGIONS || !areas_are_valid(description))
+		return -EINVAL;
+	if (uvf_device_region(dev, description->index))
+		return -EEXIST;
+	ret = region_new(description, &region);
+	if (ret)
+		return ret;
+	if (description->index >= dev->region_count) {
+		regions = reallocarray(dev->regions, description->index + 1, sizeof(*regions));
+		if (!regions) {
+			region_free(region);
+			return -ENOMEM;
+		}
+		memset(regions + dev->region_count, 0,
+		       (description->index + 1 - dev->region_count) * sizeof(*regions));
+		dev->regions = regions;
+		dev->region_count = description->index + 1;
+	}
+	dev->regions[description->index] = region;
+	return 0;
+}
+
+void uvf_device_free_regions(struct uvf_device *dev)
+{
+	for (uint32_t i = 0; i < dev->region_count; i++) {
+		if (dev->regions[i])
+			region_free(dev->regions[i]);
+	}
+	free(dev->regions);
+	for (size_t i = 0; i < dev->memory_count; i++)
+		munmap(dev->memories[i].address, dev->memories[i].size);
+	free(dev->memories);
+	if (dev->memory_fd >= 0)
+		close(dev->memory_fd);
+}
+
+int uvf_region_get_info(struct uvf_device *dev, uint32_t index, struct uvf_region_info *info)
+{
+	const struct region *region = uvf_device_region(dev, index);
+
+	if (index >= dev->region_count)
+		return -EINVAL;
+	*info = (struct uvf_region_info){0};
+	if (!region)
+		return 0;
+	*info = (struct uvf_region_info){
+		.flags = region->description.flags |
+			 (region->description.area_count ? VFIO_REGION_INFO_FLAG_MMAP : 0),
+		.size = region->description.size,
+		.type = region->description.type,
+		.subtype = region->description.subtype,
+		.areas = region->areas,
+		.area_count = region->description.area_count,
+		.io_fds = region->io_fds,
+		.io_fd_count = region->description.io_fd_count,
+	};
+	return 0;
+}
+
+/* ---- Access ---- */
+
+/*
+ * What comes next at @offset: the area that holds it (-1: none), and how many of @count bytes lie
+ * on the same side of the areas' borders.
+ */
+static int next_piece(const struct region *region, uint64_t offset, size_t count, size_t *piece)
+{
+	*piece = count;
+	for (size_t i = 0; i < region->description.area_count; i++) {
+		const struct uvf_area *area = &region->areas[i];
+
+		if (offset < area->offset) {
+			if (count > area->offset - offset)
+				*piece = (size_t)(area->offset - offset);
+			return -1;
+		}
+		if (offset - area->offset < area->size) {
+			if (count > area->size - (offset - area->offset))
+				*piece = (size_t)(area->size - (offset - area->offset));
+			return (int)i;
+		}
+	}
+	return -1;
+}
+
+static void *area_address(const struct region *region, int area, uint64_t offset)
+{
+	return (char *)region->mapped[area] + (offset - region->areas[area].offset);
+}
+
+static struct region *region_for(struct uvf_device *dev, uint32_t index, uint64_t offset,
+				 size_t count, uint32_t flag)
+{
+	struct region *region = uvf_device_region(dev, index);
+
+	if (!region || !(region->description.flags & flag) ||
+	    !uvf_range_inside(offset, count, region->description.size))
+		return NULL;
+	return region;
+}
+
+static int model_read(struct uvf_device *dev, const struct region *region, uint64_t offset,
+		      void *buf, size_t count)
+{
+	int ret = -ENODEV;
+
+	if (!region->description.read)
+		return -EINVAL;
+	uvf_device_lock(dev);
+	if (atomic_load_explicit(&dev->open, memory_order_relaxed))
+		ret = region->description.read(dev, region->description.index, offset, buf, count);
+	uvf_device_unlock(dev);
+	return ret;
+}
+
+static int model_write(struct uvf_device *dev, const struct region *region, uint64_t offset,
+		       const void *buf, size_t count)
+{
+	int ret = -ENODEV;
+
+	if (!region->description.write)
+		return -EINVAL;
+	uvf_device_lock(dev);
+	if (atomic_load_explicit(&dev->open, memory_order_relaxed))
+		ret = region->description.write(dev, region->description.index, offset, buf, count);
+	uvf_device_unlock(dev);
+	return ret;
+}
+
+ssize_t uvf_region_read(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
+			size_t count)
+{
+	const struct region *region =
+		region_for(dev, index, offset, count, VFIO_REGION_INFO_FLAG_READ);
+	size_t done, piece;
+
+	if (!region || count > SSIZE_MAX)
+		return -EINVAL;
+	if (!atomic_load_explicit(&dev->open, memory_order_relaxed))
+		return -ENODEV;
+	for (done = 0; done < count; done += piece) {
+		int area = next_piece(region, offset + done, count - done, &piece);
+		int ret;
+
+		if (area < 0)
+			ret = model_read(dev, region, offset + done, (char *)buf + done, piece);
+		else
+			ret = uvf_guarded_copy((char *)buf + done,
+					       area_address(region, area, offset + done), piece);
+		if (ret < 0)
+			return ret;
+	}
+	return (ssize_t)count;
+}
+
+ssize_t uvf_region_write(struct uvf_device *dev, uint32_t index, uint64_t offset, const void *buf,
+			 size_t count)
+{
+	const struct region *region =
+		region_for(dev, index, offset, count, VFIO_REGION_INFO_FLAG_WRITE);
+	size_t done, piece;
+
+	if (!region || count > SSIZE_MAX)
+		return -EINVAL;
+	if (!atomic_load_explicit(&dev->open, memory_order_relaxed))
+		return -ENODEV;
+	for (done = 0; done < count; done += piece) {
+		int area = next_piece(region, offset + done, count - done, &piece);
+		const char *from = (const char *)buf + done;
+		int ret;
+
+		if (area < 0)
+			ret = model_write(dev, region, offset + done, from, piece);
+		else
+			ret = uvf_guarded_copy(area_address(region, area, offset + done), from,
+					       piece);
+		if (ret < 0)
+			return ret;
+	}
+	return (ssize_t)count;
+}
+
+int uvf_region_map(struct uvf_device *dev, uint32_t index, uint64_t offset, uint64_t size,
+		   void **addressp)
+{
+	const struct region *region = uvf_device_region(dev, index);
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	int prot = 0;
+
+	if (!region || !size || !uvf_is_aligned(offset | size, page))
+		return -EINVAL;
+	if (region->description.flags & VFIO_REGION_INFO_FLAG_READ)
+		prot |= PROT_READ;
+	if (region->description.flags & VFIO_REGION_INFO_FLAG_WRITE)
+		prot |= PROT_WRITE;
+	for (size_t i = 0; i < region->description.area_count; i++) {
+		const struct uvf_area *area = &region->areas[i];
+		void *address;
+
+		if (offset < area->offset ||
+		    !uvf_range_inside(offset - area->offset, size, area->size))
+			continue;
+		address = mmap(NULL, size, prot, MAP_SHARED, area->fd,
+			       (off_t)(area->fd_offset + (offset - area->offset)));
+		if (address == MAP_FAILED)
+			return -errno;
+		*addressp = address;
+		return 0;
+	}
+	return -EINVAL;
+}
