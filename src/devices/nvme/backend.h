@@ -186,7 +186,7 @@ static inline unsigned nvme_channel_reap(struct nvme_channel *channel)
  */
 static inline bool nvme_channel_arm(struct nvme_channel *channel)
 {
-	return !channel->in_flight || channel->ops->arm(channel);
+	return channel->fd < 0 || channel->ops->arm(channel);
 }
 
 /* Waits until all that was submitted has completed, done() called for each. */
@@ -195,5 +195,21 @@ static inline void nvme_channel_drain(struct nvme_channel *channel)
 	if (channel->in_flight)
 		channel->ops->drain(channel);
 }
+
+/* ---- For backends only ---- */
+
+/* Fills in what all have in common, @size rounded down. Errors: -EINVAL. */
+int nvme_backend_init(struct nvme_backend *backend, const struct nvme_backend_config *config,
+		      uint64_t size, struct uvf_error *error);
+/* What submit() may refuse at once, or 0. */
+int nvme_io_check(const struct nvme_backend *backend, const struct nvme_io *io);
+/* Copies between @bytes and the first @size bytes of the iovecs. Returns 0 or -EFAULT. */
+int nvme_io_copy(const struct nvme_io *io, void *bytes, size_t size, bool to_iovecs);
+/* Moves the start of the iovecs by @size bytes. */
+void nvme_io_advance(struct nvme_io *io, size_t size);
+/* A channel for a backend whose submit() always completes. */
+int nvme_channel_new_inline(struct nvme_backend *backend, const struct nvme_channel_ops *ops,
+			    struct nvme_channel **channelp);
+void nvme_channel_free_inline(struct nvme_channel *channel);
 
 #endif
