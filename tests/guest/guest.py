@@ -1,0 +1,550 @@
+"""Guests in QEMU and the device processes that they drive, for the tests in this folder.
+
+A guest runs QEMU's own devices when GUEST_DEVICES=qemu is in the environment: that checks these
+tests, and not uvfio. All timeouts here only bound how long a failure takes; no result depends on
+how fast something is.
+"""
+
+import base64
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import queue
+import random
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+UVFIO = os.environ.get("UVFIO") or os.path.join(HERE, "..", "..", "build", "uvfio")
+OWN = os.environ.get("GUEST_DEVICES") == "qemu"
+
+MIB = 1 << 20
+BOOT_TIMEOUT = 180
+COMMAND_TIMEOUT = 120
+
+
+class Failure(Exception):
+    """What a test found wrong."""
+
+
+class Lost(Failure):
+    """The guest or its QEMU doesn't answer: nothing more can be tested with it."""
+
+
+class Skip(Exception):
+    """The test means nothing here."""
+
+
+def check(condition, reason):
+    if not condition:
+        raise Failure(reason)
+
+
+def wait_until(condition, what, timeout=COMMAND_TIMEOUT, interval=0.02):
+    """Polls until condition() gives something true, and returns that."""
+    deadline = time.monotonic() + timeout
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise Failure(f"waited {timeout} s for: {what}")
+        time.sleep(interval)
+
+
+def needs_a_device_process():
+    if OWN:
+        raise Skip("QEMU's own devices have no process of their own")
+
+
+# Files of the host
+
+
+class Work:
+    """The folder of one run: logs, disks, sockets. Kept when something failed."""
+
+    # A socket's path has at most 107 bytes, so not in the cache, wherever that is.
+    path = None
+    numbers = itertools.count(1)
+
+    @classmethod
+    def start(cls):
+        cls.path = tempfile.mkdtemp(prefix="uvfio-guest.")
+
+    @classmethod
+    def file(cls, name):
+        return os.path.join(cls.path, f"{next(cls.numbers)}-{name}")
+
+    @classmethod
+    def end(cls, keep):
+        if not keep:
+            shutil.rmtree(cls.path)
+
+
+_assets = {}
+
+
+def asset(name):
+    """A path that setup made: GUEST_KERNEL, ..."""
+    if not _assets:
+        output = subprocess.run(
+            [os.path.join(HERE, "setup")], stdout=subprocess.PIPE, check=True, text=True
+        )
+        _assets.update(line.split("=", 1) for line in output.stdout.splitlines())
+    return _assets[name]
+
+
+def random_disk(size=64 * MIB, seed=1):
+    """A disk full of bytes that differ from sector to sector, the same ones in every run."""
+    path = Work.file("disk")
+    with open(path, "wb") as file:
+        file.write(random.Random(seed).randbytes(size))
+    return path
+
+
+def empty_disk(size=64 * MIB):
+    path = Work.file("disk")
+    with open(path, "wb") as file:
+        file.truncate(size)
+    return path
+
+
+def boot_disk():
+    """A copy of the disk that starts Linux and our agent, by BIOS and by UEFI."""
+    path = Work.file("boot-disk")
+    subprocess.run(["cp", "--sparse=always", asset("GUEST_DISK"), path], check=True)
+    return path
+
+
+def sha256(path, offset=0, size=None):
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return hashlib.sha256(file.read() if size is None else file.read(size)).hexdigest()
+
+
+def tail(path, size=2000):
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read()[-size:].decode(errors="replace")
+    return ""
+
+
+# Devices. The command lines of uvfio and of QEMU are written here, and nowhere else.
+
+
+class Device:
+    """A device in the guest's slot SLOT."""
+
+    name = "device"
+    numbers = itertools.count(1)
+
+    def __init__(self, slot):
+        self.slot = slot
+        self.id = f"{self.name}{next(self.numbers)}"
+        self.socket = Work.file(f"{self.id}.sock")
+
+    @property
+    def address(self):
+        return f"0000:00:{self.slot:02x}.0"
+
+    def spec(self):
+        """As a word for `uvfio serve`."""
+        raise NotImplementedError
+
+    def own_arguments(self):
+        """As QEMU's own device."""
+        raise NotImplementedError
+
+    def qemu_arguments(self):
+        if OWN:
+            return self.own_arguments()
+        device = {
+            "driver": "vfio-user-pci",
+            "id": self.id,
+            "addr": f"{self.slot:x}.0",
+            "socket": {"type": "unix", "path": self.socket},
+        }
+        return ["-device", json.dumps(device)]
+
+
+class Nvme(Device):
+    name = "nvme"
+
+    def __init__(self, file, slot=0x10, serial="uvfio-disk", options=()):
+        super().__init__(slot)
+        self.file = file
+        self.serial = serial
+        self.options = options
+
+    def spec(self):
+        return ",".join(["nvme", f"file={self.file}", f"serial={self.serial}", *self.options])
+
+    def own_arguments(self):
+        backend = {
+            "driver": "raw",
+            "node-name": f"{self.id}-disk",
+            "file": {"driver": "file", "filename": self.file},
+        }
+        device = {
+            "driver": "nvme",
+            "id": self.id,
+            "addr": f"{self.slot:x}.0",
+            "serial": self.serial,
+        }
+        namespace = {
+            "driver": "nvme-ns",
+            "bus": self.id,
+            "drive": f"{self.id}-disk",
+        }
+        # fmt: off
+        return [
+            "-blockdev", json.dumps(backend),
+            "-device", json.dumps(device), "-device", json.dumps(namespace),
+        ]
+        # fmt: on
+
+
+class Serial(Device):
+    """A UART whose line is a unix socket that the device's side listens on."""
+
+    name = "serial"
+
+    def __init__(self, slot=0x11):
+        super().__init__(slot)
+        self.line = Work.file(f"{self.id}.line")
+
+    def spec(self):
+        return f"serial,line=socket:{self.line}"
+
+    def own_arguments(self):
+        line = f"socket,id={self.id}-line,path={self.line},server=on,wait=off"
+        device = {
+            "driver": "pci-serial",
+            "id": self.id,
+            "addr": f"{self.slot:x}.0",
+            "chardev": f"{self.id}-line",
+        }
+        return ["-chardev", line, "-device", json.dumps(device)]
+
+    def connect(self):
+        """The far end of the line."""
+        wait_until(lambda: is_listening(self.line), f"a listener on {self.line}")
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(self.line)
+        connection.settimeout(COMMAND_TIMEOUT)
+        return connection
+
+
+def is_listening(path):
+    """Whether some process accepts connections there; asking does not connect."""
+    with open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            fields = line.split(maxsplit=7)
+            # Flag __SO_ACCEPTCON.
+            if len(fields) == 8 and fields[7].strip() == path and int(fields[3], 16) & 0x10000:
+                return True
+    return False
+
+
+# Processes
+
+
+class Process:
+    def __init__(self, name, arguments, **popen):
+        self.name = name
+        self.log = Work.file(f"{name}.log")
+        with open(self.log, "wb") as log:
+            log.write((" ".join(arguments) + "\n").encode())
+            log.flush()
+            self.popen = subprocess.Popen(
+                arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **popen
+            )
+
+    @property
+    def status(self):
+        """Of a process that has ended, else None."""
+        return self.popen.poll()
+
+    def kill(self):
+        """As if it had crashed."""
+        self.popen.kill()
+        self.popen.wait()
+
+    def terminate(self, timeout=30):
+        """Asks it to end, and returns its status."""
+        self.popen.terminate()
+        try:
+            return self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise Failure(f"{self.name} does not end by SIGTERM ({self.log})") from None
+
+
+class Served:
+    """One `uvfio serve` process with any number of devices."""
+
+    def __init__(self, devices):
+        self.devices = devices
+        self.process = None
+        self.start()
+
+    def start(self):
+        """Again, too, after a kill: a socket that is left is the server's to replace."""
+        arguments = [UVFIO, "serve"]
+        for device in self.devices:
+            arguments += [device.spec(), "--socket", device.socket]
+        self.process = Process("uvfio", arguments)
+        for device in self.devices:
+            wait_until(
+                lambda: self.process.status is not None or is_listening(device.socket),
+                f"uvfio to listen on {device.socket}",
+            )
+            self.check_alive()
+
+    def check_alive(self):
+        status = self.process.status
+        if status is not None:
+            raise Failure(f"uvfio ended with {status}: {tail(self.process.log, 500)}")
+
+    def kill(self):
+        self.process.kill()
+
+    def stop(self):
+        """The orderly end, which is part of every test."""
+        self.check_alive()
+        status = self.process.terminate()
+        check(status == 0, f"uvfio ended by SIGTERM with {status}, not 0")
+
+
+@contextlib.contextmanager
+def serving(*devices):
+    """A device process for each of DEVICES, none when they are QEMU's own."""
+    served = []
+    try:
+        if not OWN:
+            for device in devices:
+                served.append(Served([device]))
+        yield served
+        for process in served:
+            process.stop()
+    finally:
+        for process in served:
+            process.kill()
+
+
+# Guests
+
+
+class Command:
+    """A command that runs in the guest."""
+
+    def __init__(self, text):
+        self.text = text
+        self.end = threading.Event()
+        self.status = None
+        self.output = ""
+
+    @property
+    def done(self):
+        return self.end.is_set()
+
+    def wait(self, timeout=COMMAND_TIMEOUT):
+        """(status, output), when it has ended."""
+        if not self.end.wait(timeout):
+            raise Lost(f"after {timeout} s in the guest still: {self.text}")
+        if self.status is None:
+            raise Lost(f"the guest went away during: {self.text}")
+        return self.status, self.output
+
+
+class Guest:
+    """QEMU with our kernel and initramfs, or with what its disk or firmware starts."""
+
+    def __init__(
+        self,
+        devices,
+        *,
+        start="kernel",
+        memory=512,
+        cpus=2,
+        reboots=False,
+        append="",
+        arguments=(),
+        paused=False,
+    ):
+        """START is "kernel", "bios" (SeaBIOS starts from a disk) or "uefi" (OVMF does)."""
+        self.console = Work.file("console")
+        self.commands = {}
+        self.numbers = itertools.count(1)
+        self.lock = threading.Lock()
+        self.readies = queue.Queue()
+        self.gone = False
+        self.agent, agent = socket.socketpair()
+        self.monitor, monitor = socket.socketpair()
+        self.monitor.settimeout(COMMAND_TIMEOUT)
+        # fmt: off
+        line = [
+            asset("GUEST_QEMU"), "-nodefaults", "-no-user-config", "-display", "none",
+            "-machine", "q35,memory-backend=memory", "-m", f"{memory}M",
+            "-object", f"memory-backend-memfd,id=memory,size={memory}M,share=on",
+            "-accel", "tcg,thread=multi", "-cpu", "qemu64", "-smp", str(cpus),
+            "-chardev", f"file,id=console,path={self.console}", "-serial", "chardev:console",
+            "-chardev", f"socket,id=monitor,fd={monitor.fileno()}",
+            "-mon", "chardev=monitor,mode=control",
+            "-chardev", f"socket,id=agent,fd={agent.fileno()}",
+            "-device", "virtio-serial-pci,addr=3.0",
+            "-device", "virtserialport,chardev=agent,name=agent",
+        ]
+        # fmt: on
+        if start == "kernel":
+            line += ["-kernel", asset("GUEST_KERNEL"), "-initrd", asset("GUEST_INITRAMFS")]
+            line += ["-append", f"console=ttyS0 quiet panic=-1 {append}"]
+        elif start == "uefi":
+            firmware = os.path.join(asset("GUEST_ROOT"), "usr/share/OVMF")
+            variables = Work.file("uefi-variables")
+            shutil.copy(os.path.join(firmware, "OVMF_VARS_4M.fd"), variables)
+            code = os.path.join(firmware, "OVMF_CODE_4M.fd")
+            line += ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
+            line += ["-drive", f"if=pflash,format=raw,file={variables}"]
+        if not reboots:
+            line.append("-no-reboot")
+        if paused:
+            line.append("-S")
+        for device in devices:
+            line += device.qemu_arguments()
+        line += arguments
+        with agent, monitor:
+            self.qemu = Process("qemu", line, pass_fds=(agent.fileno(), monitor.fileno()))
+        self.monitor_file = self.monitor.makefile("rb")
+        threading.Thread(target=self._read_agent, daemon=True).start()
+        try:
+            self._read_monitor()
+            self.qmp("qmp_capabilities")
+            if not paused:
+                self.wait_ready()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _read_agent(self):
+        with self.agent.makefile("rb") as file:
+            with contextlib.suppress(OSError, ValueError):
+                for line in file:
+                    words = line.split()
+                    if words == [b"READY"]:
+                        self.readies.put(True)
+                    elif len(words) == 4 and words[0] == b"R":
+                        command = self.commands.pop(int(words[1]), None)
+                        output = file.read(int(words[3]))
+                        if command:
+                            command.output = output.decode(errors="replace")
+                            command.status = int(words[2])
+                            command.end.set()
+        with self.lock:
+            self.gone = True
+            self._lose_commands()
+
+    def _lose_commands(self):
+        for command in self.commands.values():
+            command.end.set()
+        self.commands.clear()
+        self.readies.put(False)
+
+    def wait_ready(self, timeout=BOOT_TIMEOUT):
+        """Until the guest's agent has said that it runs, after a start or a reboot."""
+        try:
+            ready = self.readies.get(timeout=timeout)
+        except queue.Empty:
+            raise Lost(f"no agent after {timeout} s; console: {tail(self.console, 500)}") from None
+        if not ready:
+            raise Lost(f"QEMU has ended: {tail(self.qemu.log, 1000)} {tail(self.console, 300)}")
+
+    def spawn(self, text):
+        """Starts a shell command; its .wait() gives (status, output)."""
+        command = Command(text)
+        number = next(self.numbers)
+        with self.lock:
+            if self.gone:
+                raise Lost("QEMU has ended")
+            self.commands[number] = command
+            self.agent.sendall(b"%d %s\n" % (number, base64.b64encode(text.encode())))
+        return command
+
+    def sh(self, text, timeout=COMMAND_TIMEOUT):
+        """Runs a shell command in the guest and returns (status, output)."""
+        return self.spawn(text).wait(timeout)
+
+    def run(self, text, timeout=COMMAND_TIMEOUT):
+        """Runs a command that must succeed, and returns its output without the last newline."""
+        status, output = self.sh(text, timeout)
+        if status != 0:
+            raise Failure(f"status {status} from: {text}\n{output}")
+        return output.rstrip("\n")
+
+    def _read_monitor(self):
+        line = self.monitor_file.readline()
+        if not line:
+            self.qemu.popen.wait(30)
+            raise Lost(f"QEMU has ended: {tail(self.qemu.log)}")
+        return json.loads(line)
+
+    def qmp(self, command, **arguments):
+        """A command of QEMU's monitor. Events are dropped."""
+        message = {"execute": command, "arguments": arguments}
+        try:
+            self.monitor.sendall(json.dumps(message).encode() + b"\n")
+            while True:
+                answer = self._read_monitor()
+                if "error" in answer:
+                    raise Failure(f"QMP {command}: {answer['error']['desc']}")
+                if "return" in answer:
+                    return answer["return"]
+        except (TimeoutError, ConnectionError) as error:
+            raise Lost(f"QMP {command}: {error}") from None
+
+    def reboot(self):
+        self.spawn("reboot -f")
+        with self.lock:
+            self.commands.clear()
+        self.wait_ready()
+
+    def kernel_log(self):
+        status, output = self.sh("dmesg", timeout=10)
+        return output if status == 0 else ""
+
+    def power_off(self, timeout=COMMAND_TIMEOUT):
+        """The guest's own, orderly end."""
+        self.spawn("poweroff -f")
+        try:
+            status = self.qemu.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise Lost("the guest does not power off") from None
+        check(status == 0, f"QEMU ended with {status}: {tail(self.qemu.log)}")
+
+    def kill(self):
+        """Ends QEMU as a crash would."""
+        self.qemu.kill()
+        self.monitor.close()
+        # Wakes the reading thread, which a close alone does not.
+        with contextlib.suppress(OSError):
+            self.agent.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def guest(*devices, **options):
+    """A running guest with DEVICES, which are served. What its kernel said of a failure is kept."""
+    running = Guest(devices, **options)
+    try:
+        yield running
+        running.power_off()
+    except BaseException:
+        with contextlib.suppress(Failure), open(Work.file("dmesg"), "w", encoding="utf-8") as log:
+            log.write(running.kernel_log())
+        raise
+    finally:
+        running.kill()
