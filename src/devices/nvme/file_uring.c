@@ -115,7 +115,9 @@ static void uring_kick(struct nvme_channel *base)
 	if (!io_uring_sq_ready(&channel->ring))
 		return;
 	if (!channel->enabled) {
-		check_submitted(channel, io_uring_enable_rings(&channel->ring));
+		/* liburing 2.3 has io_uring_enable_rings() but doesn't export it. */
+		check_submitted(channel, io_uring_register((unsigned)channel->ring.ring_fd,
+							   IORING_REGISTER_ENABLE_RINGS, NULL, 0));
 		channel->enabled = true;
 	}
 	check_submitted(channel, io_uring_submit(&channel->ring));
