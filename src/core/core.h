@@ -23,6 +23,8 @@ struct uvf_device_layer_ops {
 /* Once, before the device is offered. */
 void uvf_device_set_layer(struct uvf_device *dev, void *layer,
 			  const struct uvf_device_layer_ops *ops);
+/* Frees a device that could not be finished: as uvf_device_free() without the model's destroy. */
+void uvf_device_discard(struct uvf_device *dev);
 void *uvf_device_layer(const struct uvf_device *dev);
 
 #endif

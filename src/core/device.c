@@ -56,6 +56,11 @@ void uvf_device_free(struct uvf_device *dev)
 		uvf_device_close(dev);
 	if (dev->ops->destroy)
 		dev->ops->destroy(dev);
+	uvf_device_discard(dev);
+}
+
+void uvf_device_discard(struct uvf_device *dev)
+{
 	if (dev->layer_ops && dev->layer_ops->destroy)
 		dev->layer_ops->destroy(dev);
 	uvf_resampler_free(dev);
