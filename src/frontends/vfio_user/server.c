@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A server's making: its configuration and its socket. */
+#include "frontends/vfio_user/server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+
+/* QEMU takes no more. */
+#define MAX_DATA_XFER_SIZE (64U << 20)
+
+void uvf_server_log(const struct uvf_server *server, enum uvf_log_level level, const char *format,
+		    ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	uvf_logv(&server->config.log, level, uvf_device_name(server->dev), format, args);
+	va_end(args);
+}
+
+static int fill_config(struct uvf_server *server, const struct uvf_server_config *given,
+		       struct uvf_error *error)
+{
+	struct uvf_server_config *config = &server->config;
+
+	*config = *given;
+	config->path = NULL;
+	if (!config->mode)
+		config->mode = 0600;
+	if (!config->max_msg_fds)
+		config->max_msg_fds = 16;
+	if (!config->max_data_xfer_size)
+		config->max_data_xfer_size = UVF_WIRE_DEFAULT_DATA_XFER_SIZE;
+	if (!config->max_dma_maps)
+		config->max_dma_maps = UVF_WIRE_DEFAULT_DMA_MAPS;
+	if (!config->page_sizes)
+		config->page_sizes = UVF_WIRE_DEFAULT_PAGE_SIZES;
+	if (!config->client_timeout_ms)
+		config->client_timeout_ms = 10000;
+	server->limits.max_data_xfer_size = config->max_data_xfer_size;
+	if (config->max_msg_fds > UVF_FDPASS_MAX)
+		return uvf_fail(error, -EINVAL, "max_msg_fds: at most %d", UVF_FDPASS_MAX);
+	if (config->max_data_xfer_size > MAX_DATA_XFER_SIZE)
+		return uvf_fail(error, -EINVAL, "max_data_xfer_size: at most %u",
+				MAX_DATA_XFER_SIZE);
+	if (given->path) {
+		config->path = strdup(given->path);
+		if (!config->path)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* A socket file whose server has gone refuses connections. */
+static bool is_stale(const struct sockaddr_un *address)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool stale;
+
+	if (fd < 0)
+		return false;
+	stale = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
+		errno == ECONNREFUSED;
+	close(fd);
+	return stale;
+}
+
+static int bind_path(struct uvf_server *server, struct uvf_error *error)
+{
+	const char *path = server->config.path;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat stat_buf;
+	int ret;
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return uvf_fail(error, -ENAMETOOLONG, "%s: at most %zu characters", path,
+				sizeof(address.sun_path) - 1);
+	memcpy(address.sun_path, path, strlen(path));
+	server->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (server->listener < 0)
+		return uvf_fail(error, -errno, "socket: %s", strerror(errno));
+	/* The file is made with the socket's own mode: nobody connects before it is right. */
+	fchmod(server->listener, server->config.mode);
+	ret = bind(server->listener, (struct sockaddr *)&address, sizeof(address)) ? -errno : 0;
+	if (ret == -EADDRINUSE && is_stale(&address)) {
+		unlink(path);
+		ret = bind(server->listener, (struct sockaddr *)&address, sizeof(address)) ? -errno
+											   : 0;
+	}
+	if (ret == -EADDRINUSE)
+		return uvf_fail(error, ret, "%s: another server has it", path);
+	if (ret)
+		return uvf_fail(error, ret, "%s: %s", path, strerror(-ret));
+	server->owns_path = true;
+	/* And with what the umask took. */
+	if (chmod(path, server->config.mode) || stat(path, &stat_buf))
+		return uvf_fail(error, -errno, "%s: %s", path, strerror(errno));
+	server->path_device = stat_buf.st_dev;
+	server->path_inode = stat_buf.st_ino;
+	if (listen(server->listener, SOMAXCONN))
+		return uvf_fail(error, -errno, "listen: %s", strerror(errno));
+	return 0;
+}
+
+static int take_listener(struct uvf_server *server, int fd, struct uvf_error *error)
+{
+	int flags = fcntl(fd, F_GETFL), listening = 0;
+	socklen_t size = sizeof(listening);
+
+	server->listener = fd;
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) ||
+	    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) || !listening)
+		return uvf_fail(error, -EINVAL, "fd: expected a listening socket");
+	return 0;
+}
+
+int uvf_server_new(struct uvf_device *dev, const struct uvf_server_config *config,
+		   struct uvf_server **serverp, struct uvf_error *error)
+{
+	struct uvf_server *server = calloc(1, sizeof(*server));
+	int ret;
+
+	if (!server)
+		return -ENOMEM;
+	server->dev = dev;
+	server->listener = server->epoll = server->timer = server->kick = server->spare = -1;
+	for (size_t i = 0; i < UVF_ARRAY_SIZE(server->candidates); i++)
+		server->candidates[i].fd = -1;
+	pthread_mutex_init(&server->lock, NULL);
+	pthread_cond_init(&server->changed, NULL);
+	ret = fill_config(server, config, error);
+	if (!ret)
+		ret = config->path ? bind_path(server, error)
+				   : take_listener(server, config->fd, error);
+	if (!ret) {
+		ret = uvf_server_loop_init(server);
+		if (ret)
+			uvf_fail(error, ret, "epoll: %s", strerror(-ret));
+	}
+	if (ret) {
+		uvf_server_free(server);
+		return ret;
+	}
+	*serverp = server;
+	return 0;
+}
+
+int uvf_server_fd(const struct uvf_server *server)
+{
+	return server->epoll;
+}
+
+void uvf_server_free(struct uvf_server *server)
+{
+	struct stat stat_buf;
+
+	if (!server)
+		return;
+	uvf_server_stop(server);
+	if (server->connection)
+		uvf_connection_free(server->connection);
+	uvf_server_loop_destroy(server);
+	/* Unless somebody has put another one there. */
+	if (server->owns_path && !stat(server->config.path, &stat_buf) &&
+	    stat_buf.st_dev == server->path_device && stat_buf.st_ino == server->path_inode)
+		unlink(server->config.path);
+	if (server->listener >= 0)
+		close(server->listener);
+	pthread_cond_destroy(&server->changed);
+	pthread_mutex_destroy(&server->lock);
+	free((char *)server->config.path);
+	free(server);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The parts of a server:
+ *   server.c      its making: the socket, configuration
+ *   loop.c        events: who connects, who waits, time limits; embedded, or on threads
+ *   connection.c  one client's session, from VERSION to the device's close
+ *   requests.c    what each command does
+ *   remote.c      the client's memory that comes without a file
+ *
+ * Threads, when it has its own: the acceptor runs the event loop (connecting clients, refusals),
+ * the other blocks in its client's socket. Embedded, the caller's thread does both.
+ */
+#ifndef UVF_FRONTENDS_VFIO_USER_SERVER_H
+#define UVF_FRONTENDS_VFIO_USER_SERVER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uvfio/client.h>
+#include <uvfio/server.h>
+
+#include "wire/wire.h"
+
+/* Clients that have connected and are not being served: their VERSION is awaited, to refuse it. */
+#define UVF_SERVER_CANDIDATES 16
+
+/* Requests for one call of the embedded loop, so that others get their turn. */
+#define UVF_REQUESTS_AT_ONCE 64
+
+struct uvf_connection {
+	struct uvf_server *server;
+	struct uvf_channel *channel;
+	struct uvf_channel *twin; /* for our requests, where the client wants that; or NULL */
+	struct uvf_address_space *space;
+	struct uvf_memory *remote; /* what the client maps without a file; made when first needed */
+	struct uvf_wire_capabilities client;
+	bool negotiated;
+	uint64_t since;	   /* of connecting, ns */
+	bool blocking;	   /* on a thread of its own */
+	bool output_waits; /* replies are queued that the client doesn't read */
+	uint64_t output_since;
+	uint8_t *reply; /* header, fixed part and data */
+	size_t reply_capacity;
+};
+
+struct uvf_candidate {
+	int fd; /* -1: free */
+	uint64_t since;
+};
+
+struct uvf_server {
+	struct uvf_device *dev;
+	struct uvf_server_config config; /* defaults filled in; path is ours */
+	struct uvf_wire_limits limits;
+	int listener;
+	bool owns_path;
+	dev_t path_device;
+	ino_t path_inode;
+	int epoll, timer, kick;
+	int spare; /* given up to accept, and drop, a client when descriptors have run out */
+	uint64_t timer_at; /* what the timer is set to, ns; 0: off */
+	unsigned turns;	   /* of the embedded loop */
+
+	struct uvf_candidate candidates[UVF_SERVER_CANDIDATES];
+
+	pthread_mutex_t lock; /* connection and stopping, between the two threads */
+	pthread_cond_t changed;
+	struct uvf_connection *connection;
+	bool stopping;
+	bool threaded;
+	pthread_t acceptor, worker;
+};
+
+/* loop.c */
+int uvf_server_loop_init(struct uvf_server *server);
+void uvf_server_loop_destroy(struct uvf_server *server);
+
+/* connection.c. Takes @fd over. */
+int uvf_connection_new(struct uvf_server *server, int fd, bool blocking,
+		       struct uvf_connection **connectionp);
+/* The client is gone: closes the device. Nobody waits for that client any more. */
+void uvf_connection_close(struct uvf_connection *connection);
+/* Closes, if that wasn't done. */
+void uvf_connection_free(struct uvf_connection *connection);
+/*
+ * Handles requests: with @wait until the client is gone or, when nothing came, the time limit has
+ * passed; else those that are there. Returns how many, or a negative errno: the client is gone.
+ */
+int uvf_connection_serve(struct uvf_connection *connection, bool wait);
+/* When the client must have done what it owes (ns); 0: it owes nothing. */
+uint64_t uvf_connection_deadline(struct uvf_connection *connection);
+/* Answers @header with an error, on a socket that isn't served. */
+void uvf_connection_refuse(int fd, const struct uvf_wire_header *header, int error);
+
+/*
+ * requests.c. A reply under construction: @fixed and @data lie in the connection's buffer; @size
+ * says how much of it to send.
+ */
+struct uvf_reply {
+	uint8_t *payload;
+	size_t size;
+	int fds[UVF_FDPASS_MAX]; /* borrowed */
+	size_t fd_count;
+};
+/* Returns 0 or a negative errno, which becomes the reply. */
+int uvf_request_handle(struct uvf_connection *connection, const struct uvf_wire_request *request,
+		       struct uvf_reply *reply);
+
+/* remote.c */
+int uvf_remote_memory_new(struct uvf_connection *connection, struct uvf_memory **memoryp);
+
+void uvf_server_log(const struct uvf_server *server, enum uvf_log_level level, const char *format,
+		    ...) UVF_PRINTF(3, 4);
+
+#endif

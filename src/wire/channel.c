@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A channel's life and its receiving half: the role, sorting what comes, calls. */
+#include "wire/channel.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "wire/channel_private.h"
+
+/* Flags of a message in the buffer that was a reply and has been dealt with. */
+#define CONSUMED UINT32_MAX
+
+uint64_t uvf_wire_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+void uvf_channel_set_timeout(struct uvf_channel *channel, uint32_t timeout_ms)
+{
+	struct timeval limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
+
+	channel->timeout = (uint64_t)timeout_ms * 1000000;
+	setsockopt(channel->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+}
+
+int uvf_channel_new(const struct uvf_channel_config *config, struct uvf_channel **channelp)
+{
+	struct uvf_channel *channel = calloc(1, sizeof(*channel));
+	pthread_condattr_t monotonic;
+
+	if (!channel) {
+		close(config->fd);
+		return -ENOMEM;
+	}
+	channel->fd = config->fd;
+	channel->kick_fd = config->kick_fd;
+	channel->takes_requests = config->takes_requests;
+	channel->max_fds = config->max_fds < UVF_FDPASS_MAX ? config->max_fds : UVF_FDPASS_MAX;
+	channel->max_message = sizeof(struct uvf_wire_header) + config->max_payload;
+	/* Large, but only what is touched is there. */
+	channel->capacity = 2 * channel->max_message;
+	channel->buffer = malloc(channel->capacity);
+	channel->fd_capacity = 4 * (size_t)channel->max_fds;
+	channel->fds = calloc(channel->fd_capacity + 1, sizeof(*channel->fds));
+	channel->references = 1;
+	channel->output_tail = &channel->output;
+	pthread_mutex_init(&channel->lock, NULL);
+	pthread_mutex_init(&channel->send_lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&channel->changed, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	if (!channel->buffer || !channel->fds) {
+		uvf_channel_put(channel);
+		return -ENOMEM;
+	}
+	uvf_channel_set_timeout(channel, config->timeout_ms);
+	*channelp = channel;
+	return 0;
+}
+
+struct uvf_channel *uvf_channel_get(struct uvf_channel *channel)
+{
+	channel->references++;
+	return channel;
+}
+
+void uvf_channel_put(struct uvf_channel *channel)
+{
+	if (!channel || --channel->references)
+		return;
+	for (size_t i = 0; i < channel->fd_count; i++)
+		close(channel->fds[i].fd);
+	while (channel->output) {
+		struct uvf_output *output = channel->output;
+
+		channel->output = output->next;
+		uvf_fdpass_close(output->fds, output->fd_count);
+		free(output);
+	}
+	close(channel->fd);
+	pthread_cond_destroy(&channel->changed);
+	pthread_mutex_destroy(&channel->lock);
+	pthread_mutex_destroy(&channel->send_lock);
+	free(channel->fds);
+	free(channel->buffer);
+	free(channel);
+}
+
+int uvf_channel_fd(const struct uvf_channel *channel)
+{
+	return channel->fd;
+}
+
+void uvf_channel_lose(struct uvf_channel *channel, int error)
+{
+	if (channel->lost)
+		return;
+	channel->lost = error;
+	/* Wakes who is in recvmsg or poll. */
+	shutdown(channel->fd, SHUT_RDWR);
+	pthread_cond_broadcast(&channel->changed);
+}
+
+void uvf_channel_fail(struct uvf_channel *channel, int error)
+{
+	pthread_mutex_lock(&channel->lock);
+	uvf_channel_lose(channel, error);
+	pthread_mutex_unlock(&channel->lock);
+}
+
+int uvf_channel_error(struct uvf_channel *channel)
+{
+	int error;
+
+	pthread_mutex_lock(&channel->lock);
+	error = channel->lost;
+	pthread_mutex_unlock(&channel->lock);
+	return error;
+}
+
+bool uvf_channel_partial(struct uvf_channel *channel, uint64_t *since)
+{
+	bool partial;
+
+	pthread_mutex_lock(&channel->lock);
+	partial = channel->end > channel->scanned && !channel->lost;
+	*since = channel->partial_since;
+	pthread_mutex_unlock(&channel->lock);
+	return partial;
+}
+
+/* Takes the descriptors that came with the message in [first, last] of the stream. */
+static size_t take_fds(struct uvf_channel *channel, uint64_t first, uint64_t last, int *fds,
+		       size_t max)
+{
+	size_t taken = 0, kept = 0;
+
+	for (size_t i = 0; i < channel->fd_count; i++) {
+		struct uvf_received_fd *received = &channel->fds[i];
+
+		if (received->position < first || received->position > last)
+			channel->fds[kept++] = *received;
+		else if (taken < max)
+			fds[taken++] = received->fd;
+		else
+			close(received->fd);
+	}
+	channel->fd_count = kept;
+	return taken;
+}
+
+/* Gives a reply to its caller. Returns 0 or a violation. */
+static int complete(struct uvf_channel *channel, const struct uvf_wire_header *header,
+		    const uint8_t *payload, uint64_t position)
+{
+	size_t size = header->size - sizeof(*header);
+	uint64_t last = position + header->size - 1;
+	struct uvf_waiter **at = &channel->waiters, *waiter;
+	struct uvf_call *call;
+
+	while (*at && (*at)->id != header->id)
+		at = &(*at)->next;
+	waiter = *at;
+	if (!waiter || waiter->call->command != header->command)
+		return -EPROTO;
+	call = waiter->call;
+	call->reply_fd_count =
+		take_fds(channel, position, last, call->reply_fds, call->reply_fd_max);
+	if (header->flags & UVF_WIRE_ERROR) {
+		/* It may be 0, and is no errno where it can't be one. */
+		waiter->result = header->error && header->error < 4096 ? -(int)header->error : -EIO;
+		waiter->refused = true;
+	} else if (size < call->reply_size || size - call->reply_size > call->reply_data_max) {
+		uvf_fdpass_close(call->reply_fds, call->reply_fd_count);
+		call->reply_fd_count = 0;
+		return -EPROTO;
+	} else {
+		if (call->reply_size)
+			memcpy(call->reply, payload, call->reply_size);
+		call->reply_data_size = size - call->reply_size;
+		if (call->reply_data_size)
+			memcpy(call->reply_data, payload + call->reply_size, call->reply_data_size);
+	}
+	*at = waiter->next;
+	waiter->done = true;
+	return 0;
+}
+
+/* Sorts the whole messages that have come. With the lock held. Returns 0 or a violation. */
+static int scan(struct uvf_channel *channel)
+{
+	while (channel->end - channel->scanned >= sizeof(struct uvf_wire_header)) {
+		uint8_t *at = channel->buffer + channel->scanned;
+		struct uvf_wire_header header;
+		int ret;
+
+		memcpy(&header, at, sizeof(header));
+		if (header.size < sizeof(header) || header.size > channel->max_message)
+			return -EMSGSIZE;
+		if ((header.flags & UVF_WIRE_TYPE) > UVF_WIRE_REPLY)
+			return -EPROTO;
+		if (header.size > channel->end - channel->scanned)
+			break;
+		if ((header.flags & UVF_WIRE_TYPE) == UVF_WIRE_REPLY) {
+			ret = complete(channel, &header, at + sizeof(header),
+				       channel->position + channel->scanned);
+			if (ret < 0)
+				return ret;
+			header.flags = CONSUMED;
+			memcpy(at, &header, sizeof(header));
+		} else if (channel->takes_requests) {
+			channel->requests++;
+		} else {
+			return -EPROTO;
+		}
+		channel->scanned += header.size;
+		channel->partial_since = 0;
+	}
+	if (channel->end > channel->scanned && !channel->partial_since)
+		channel->partial_since = uvf_wire_now();
+	return 0;
+}
+
+/* Makes room. With the lock held, while nobody receives and no request is being read. */
+static void compact(struct uvf_channel *channel)
+{
+	if (!channel->requests)
+		channel->start = channel->scanned;
+	if (!channel->start)
+		return;
+	if (channel->start < channel->end) {
+		/* A tail moves only when it must: when what is left could be too little. */
+		if (channel->capacity - channel->scanned >= channel->max_message)
+			return;
+		memmove(channel->buffer, channel->buffer + channel->start,
+			channel->end - channel->start);
+	}
+	channel->position += channel->start;
+	channel->scanned -= channel->start;
+	channel->end -= channel->start;
+	channel->start = 0;
+}
+
+/* Keeps descriptors for the message that the last byte received belongs to. */
+static int keep_fds(struct uvf_channel *channel, const int *fds, size_t count)
+{
+	if (count > channel->fd_capacity - channel->fd_count) {
+		uvf_fdpass_close(fds, count);
+		return -E2BIG;
+	}
+	for (size_t i = 0; i < count; i++)
+		channel->fds[channel->fd_count++] = (struct uvf_received_fd){
+			.position = channel->position + channel->end - 1,
+			.fd = fds[i],
+		};
+	return 0;
+}
+
+/*
+ * Receives once, with the role (taken and given back here) and the lock held, which is let go
+ * meanwhile. Returns whether anything came.
+ */
+static bool receive(struct uvf_channel *channel, int flags)
+{
+	int fds[UVF_FDPASS_MAX];
+	size_t fd_count = 0, room;
+	ssize_t got;
+	int ret = 0;
+
+	if (!channel->taken)
+		compact(channel);
+	room = channel->capacity - channel->end;
+	if (!room) {
+		uvf_channel_lose(channel, -ENOBUFS);
+		return false;
+	}
+	channel->receiving = true;
+	pthread_mutex_unlock(&channel->lock);
+	got = uvf_fdpass_receive(channel->fd, channel->buffer + channel->end, room, fds,
+				 channel->max_fds, &fd_count, flags);
+	pthread_mutex_lock(&channel->lock);
+	channel->receiving = false;
+	if (got > 0) {
+		channel->end += (size_t)got;
+		ret = fd_count ? keep_fds(channel, fds, fd_count) : 0;
+		if (!ret)
+			ret = scan(channel);
+	} else if (!got || (got != -EAGAIN && got != -EINTR)) {
+		uvf_fdpass_close(fds, fd_count);
+		ret = got == -E2BIG ? -E2BIG : -ENOTCONN;
+	}
+	if (!ret && channel->partial_since &&
+	    uvf_wire_now() - channel->partial_since >= channel->timeout)
+		ret = -ETIMEDOUT;
+	if (ret < 0)
+		uvf_channel_lose(channel, ret);
+	pthread_cond_broadcast(&channel->changed);
+	return got > 0;
+}
+
+static void take_request(struct uvf_channel *channel, struct uvf_message *message)
+{
+	struct uvf_wire_header *header = &message->header;
+
+	do {
+		memcpy(header, channel->buffer + channel->start, sizeof(*header));
+		channel->start += header->size;
+	} while (header->flags == CONSUMED);
+	channel->requests--;
+	channel->taken = true;
+	message->payload = channel->buffer + channel->start - header->size + sizeof(*header);
+	message->payload_size = header->size - sizeof(*header);
+	message->fd_count = 0;
+	if (channel->fd_count)
+		message->fd_count = take_fds(
+			channel, channel->position + channel->start - header->size,
+			channel->position + channel->start - 1, message->fds, UVF_FDPASS_MAX);
+}
+
+/* Waits for bytes without the role. With the lock held, which is let go meanwhile. */
+static bool wait_readable(struct uvf_channel *channel)
+{
+	struct pollfd poll_fd = {channel->fd, POLLIN, 0};
+	int timeout_ms = (int)(channel->timeout / 1000000);
+	int ready;
+
+	pthread_mutex_unlock(&channel->lock);
+	ready = poll(&poll_fd, 1, timeout_ms);
+	pthread_mutex_lock(&channel->lock);
+	return ready > 0;
+}
+
+int uvf_channel_next(struct uvf_channel *channel, enum uvf_channel_wait wait,
+		     struct uvf_message *message)
+{
+	int ret = 0;
+	bool more = true;
+
+	pthread_mutex_lock(&channel->lock);
+	channel->taken = false;
+	while (more) {
+		if (channel->requests) {
+			take_request(channel, message);
+			ret = 1;
+			break;
+		}
+		if (channel->lost || wait == UVF_CHANNEL_QUEUED) {
+			ret = channel->lost;
+			break;
+		}
+		if (channel->receiving || (wait == UVF_CHANNEL_POLL && channel->waiters)) {
+			if (wait != UVF_CHANNEL_WAIT && wait != UVF_CHANNEL_POLL)
+				break;
+			pthread_cond_wait(&channel->changed, &channel->lock);
+		} else if (wait == UVF_CHANNEL_POLL) {
+			more = wait_readable(channel);
+			if (!channel->receiving && !channel->waiters && !channel->lost && more)
+				receive(channel, MSG_DONTWAIT);
+		} else {
+			more = receive(channel, wait == UVF_CHANNEL_NOW ? MSG_DONTWAIT : 0);
+			/* Once more round the loop for what it brought, or ended. */
+			if (channel->requests || channel->lost)
+				more = true;
+		}
+	}
+	pthread_mutex_unlock(&channel->lock);
+	return ret;
+}
+
+static void fill_header(struct uvf_wire_header *header, const struct uvf_call *call, uint16_t id,
+			uint32_t flags)
+{
+	*header = (struct uvf_wire_header){
+		.id = id,
+		.command = call->command,
+		.size = (uint32_t)(sizeof(*header) + call->fixed_size + call->data_size),
+		.flags = flags,
+	};
+}
+
+static int send_call(struct uvf_channel *channel, const struct uvf_call *call, uint16_t id,
+		     uint32_t flags)
+{
+	struct uvf_wire_header header;
+	struct iovec iov[] = {
+		{&header, sizeof(header)},
+		{(void *)call->fixed, call->fixed_size},
+		{(void *)call->data, call->data_size},
+	};
+
+	fill_header(&header, call, id, flags);
+	return uvf_channel_send(channel, iov, 3, call->fds, call->fd_count, true);
+}
+
+static void timed_wait(struct uvf_channel *channel, uint64_t deadline)
+{
+	struct timespec until = {(time_t)(deadline / 1000000000), (long)(deadline % 1000000000)};
+
+	pthread_cond_timedwait(&channel->changed, &channel->lock, &until);
+}
+
+/* Until @waiter is done or the channel is over. With the lock held. */
+static void wait_reply(struct uvf_channel *channel, struct uvf_waiter *waiter)
+{
+	uint64_t deadline = uvf_wire_now() + channel->timeout;
+
+	while (!waiter->done && !channel->lost) {
+		if (channel->receiving)
+			timed_wait(channel, deadline);
+		else
+			receive(channel, 0);
+		if (!waiter->done && uvf_wire_now() >= deadline)
+			uvf_channel_lose(channel, -ETIMEDOUT);
+	}
+	if (channel->requests && channel->kick_fd >= 0) {
+		uint64_t one = 1;
+		ssize_t written = write(channel->kick_fd, &one, sizeof(one));
+
+		(void)written; /* it can only be full: then it is readable */
+	}
+}
+
+int uvf_channel_call(struct uvf_channel *channel, struct uvf_call *call, bool *refused)
+{
+	struct uvf_waiter waiter = {.call = call};
+	struct uvf_waiter **at;
+	int ret;
+
+	*refused = false;
+	call->reply_data_size = 0;
+	call->reply_fd_count = 0;
+	pthread_mutex_lock(&channel->lock);
+	waiter.id = channel->next_id++;
+	waiter.next = channel->waiters;
+	channel->waiters = &waiter;
+	ret = channel->lost;
+	pthread_mutex_unlock(&channel->lock);
+	if (!ret)
+		ret = send_call(channel, call, waiter.id, UVF_WIRE_REQUEST);
+	pthread_mutex_lock(&channel->lock);
+	if (!ret)
+		wait_reply(channel, &waiter);
+	if (waiter.done) {
+		ret = waiter.result;
+		*refused = waiter.refused;
+	} else {
+		ret = channel->lost;
+		for (at = &channel->waiters; *at != &waiter; at = &(*at)->next)
+			;
+		*at = waiter.next;
+	}
+	/* A polite reader waits until nobody waits. */
+	pthread_cond_broadcast(&channel->changed);
+	pthread_mutex_unlock(&channel->lock);
+	return ret;
+}
+
+int uvf_channel_post(struct uvf_channel *channel, const struct uvf_call *call)
+{
+	int ret = uvf_channel_error(channel);
+
+	return ret ? ret : send_call(channel, call, 0, UVF_WIRE_REQUEST | UVF_WIRE_NO_REPLY);
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One connected socket on which messages go both ways: requests of ours with their replies, and
+ * the other side's requests. Both ends of the protocol use it.
+ *
+ * One thread at a time has the receiver's role: whoever waits for something takes it when it is
+ * free, sorts what comes (replies to their callers, requests to the queue) and gives it back. So a
+ * caller that waits for its reply never depends on another thread, one that is stuck in an unmap
+ * say, and with one thread alone a request is one receive and one send.
+ *
+ * What is held is bounded: the received bytes by a buffer of two messages of the largest size, the
+ * descriptors in it, and the replies that the other side does not read. Whoever passes a bound, or
+ * stays silent in the middle of something for longer than the time limit, has lost the channel.
+ *
+ * Threads: uvf_channel_next() one at a time, everything else from any thread.
+ */
+#ifndef UVF_WIRE_CHANNEL_H
+#define UVF_WIRE_CHANNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/fdpass.h"
+#include "wire/protocol.h"
+
+struct uvf_channel;
+
+struct uvf_channel_config {
+	int fd;		      /* connected; taken over (also on failure) */
+	uint32_t max_payload; /* of a message, without its header */
+	uint32_t max_fds;     /* with one message */
+	uint32_t timeout_ms;
+	bool takes_requests; /* else a request from the other side is a violation */
+	int kick_fd;	     /* an eventfd, written when a caller leaves requests behind; -1: none.
+				Borrowed */
+};
+
+int uvf_channel_new(const struct uvf_channel_config *config, struct uvf_channel **channelp);
+struct uvf_channel *uvf_channel_get(struct uvf_channel *channel);
+void uvf_channel_put(struct uvf_channel *channel);
+
+int uvf_channel_fd(const struct uvf_channel *channel);
+/* 0, or the negative errno of why it is over. */
+int uvf_channel_error(struct uvf_channel *channel);
+/* Ends it: those who wait, and all later calls, get @error (or what ended it before). */
+void uvf_channel_fail(struct uvf_channel *channel, int error);
+
+/* Applies to messages that come from now on. */
+void uvf_channel_set_timeout(struct uvf_channel *channel, uint32_t timeout_ms);
+
+/* A request of the other side. */
+struct uvf_message {
+	struct uvf_wire_header header;
+	const uint8_t *payload; /* in the receive buffer: until the next uvf_channel_next() */
+	size_t payload_size;
+	int fds[UVF_FDPASS_MAX]; /* the receiver's: it closes them */
+	size_t fd_count;
+};
+
+enum uvf_channel_wait {
+	UVF_CHANNEL_QUEUED, /* what has been received */
+	UVF_CHANNEL_NOW,    /* what is there */
+	UVF_CHANNEL_WAIT,   /* as the channel's main reader */
+	UVF_CHANNEL_POLL,   /* leaves the role to callers that wait for replies */
+};
+
+/*
+ * The next request: 1, 0 when there is none (with WAIT and POLL: within the time limit), or why the
+ * channel is over, once all that came before has been handed out.
+ */
+int uvf_channel_next(struct uvf_channel *channel, enum uvf_channel_wait wait,
+		     struct uvf_message *message);
+/* Whether the other side has begun a message and not ended it, and since when (ns). */
+bool uvf_channel_partial(struct uvf_channel *channel, uint64_t *since);
+
+struct uvf_call {
+	uint16_t command;
+	const void *fixed; /* the payload: two parts */
+	size_t fixed_size;
+	const void *data;
+	size_t data_size;
+	const int *fds; /* to send; the caller's */
+	size_t fd_count;
+	void *reply; /* its fixed part */
+	size_t reply_size;
+	void *reply_data; /* what follows */
+	size_t reply_data_max;
+	size_t reply_data_size; /* what came */
+	int *reply_fds;		/* what came: the caller's */
+	size_t reply_fd_max;
+	size_t reply_fd_count;
+};
+
+/*
+ * Sends a request and waits for its reply. Returns 0, the negative errno that the reply carries
+ * (@refused is then true), or why the channel is over: -ETIMEDOUT, -ENOTCONN, -EPROTO (a reply that
+ * answers no request of ours or has a size that can't be).
+ */
+int uvf_channel_call(struct uvf_channel *channel, struct uvf_call *call, bool *refused);
+/* Sends a request that gets no reply. */
+int uvf_channel_post(struct uvf_channel *channel, const struct uvf_call *call);
+
+/*
+ * Sends a message. With @wait it is out, or the channel over, when this returns. Without, it may
+ * stay queued: uvf_channel_flush() sends on. Returns 0 or why the channel is over.
+ */
+int uvf_channel_send(struct uvf_channel *channel, const struct iovec *iov, size_t iov_count,
+		     const int *fds, size_t fd_count, bool wait);
+/* Returns 0 when nothing is queued any more, 1 when something is, or why the channel is over. */
+int uvf_channel_flush(struct uvf_channel *channel);
+
+uint64_t uvf_wire_now(void); /* monotonic, ns */
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the halves of a channel share. */
+#ifndef UVF_WIRE_CHANNEL_PRIVATE_H
+#define UVF_WIRE_CHANNEL_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "wire/channel.h"
+
+/* A caller that waits for its reply; on its stack. */
+struct uvf_waiter {
+	struct uvf_waiter *next;
+	struct uvf_call *call;
+	uint16_t id;
+	bool done;
+	bool refused;
+	int result;
+};
+
+struct uvf_received_fd {
+	uint64_t position; /* in the stream: of the last byte that it came with */
+	int fd;
+};
+
+struct uvf_output {
+	struct uvf_output *next;
+	size_t size, sent;
+	size_t fd_count;
+	int fds[UVF_FDPASS_MAX];
+	uint8_t bytes[];
+};
+
+struct uvf_channel {
+	int fd;
+	int kick_fd;
+	bool takes_requests;
+	uint32_t max_fds;
+	size_t max_message;
+	atomic_uint references;
+	_Atomic uint64_t timeout; /* ns */
+
+	pthread_mutex_t lock; /* all that follows, down to the sending half */
+	pthread_cond_t
+		changed; /* the role is free, a caller is done, a request is there, or over */
+	int lost;
+	bool receiving; /* somebody has the role: `end` grows, nothing else moves */
+	bool taken;	/* the bytes before `start` are a request that somebody reads */
+	uint8_t *buffer;
+	size_t capacity;
+	size_t start;	   /* of what next() has not yet seen */
+	size_t scanned;	   /* of the message that isn't whole yet */
+	size_t end;	   /* of what was received */
+	uint64_t position; /* in the stream: of buffer[0] */
+	unsigned requests; /* in [start, scanned) */
+	uint64_t partial_since;
+	struct uvf_received_fd *fds;
+	size_t fd_count, fd_capacity;
+	struct uvf_waiter *waiters;
+	uint16_t next_id;
+
+	pthread_mutex_t send_lock; /* taken alone, or before `lock` */
+	struct uvf_output *output, **output_tail;
+	size_t output_size;
+};
+
+/* With the lock held. */
+void uvf_channel_lose(struct uvf_channel *channel, int error);
+
+#endif

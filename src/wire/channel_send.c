@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The sending half of a channel: one system call where the socket has room, else a bounded queue.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/channel_private.h"
+
+static void output_free(struct uvf_output *output)
+{
+	uvf_fdpass_close(output->fds, output->fd_count);
+	free(output);
+}
+
+/* Queues what follows the first @sent bytes. With the send lock held. */
+static int queue(struct uvf_channel *channel, const struct iovec *iov, size_t iov_count,
+		 const int *fds, size_t fd_count, size_t sent)
+{
+	struct uvf_output *output;
+	size_t size = 0, at = 0;
+
+	for (size_t i = 0; i < iov_count; i++)
+		size += iov[i].iov_len;
+	/* Two replies of the largest size: more than that isn't owed at any moment. */
+	if (channel->output_size + size - sent > 2 * channel->max_message)
+		return -ENOBUFS;
+	output = malloc(sizeof(*output) + size);
+	if (!output)
+		return -ENOMEM;
+	*output = (struct uvf_output){.size = size, .sent = sent};
+	for (size_t i = 0; i < iov_count; i++) {
+		if (iov[i].iov_len)
+			memcpy(output->bytes + at, iov[i].iov_base, iov[i].iov_len);
+		at += iov[i].iov_len;
+	}
+	for (size_t i = 0; !sent && i < fd_count; i++) {
+		int fd = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
+
+		if (fd < 0) {
+			output_free(output);
+			return -errno;
+		}
+		output->fds[output->fd_count++] = fd;
+	}
+	*channel->output_tail = output;
+	channel->output_tail = &output->next;
+	channel->output_size += size - sent;
+	return 0;
+}
+
+/* With the send lock held. As uvf_channel_flush(). */
+static int flush_queue(struct uvf_channel *channel)
+{
+	while (channel->output) {
+		struct uvf_output *output = channel->output;
+		struct iovec iov = {output->bytes + output->sent, output->size - output->sent};
+		ssize_t sent = uvf_fdpass_send(channel->fd, &iov, 1, output->fds, output->fd_count,
+					       MSG_DONTWAIT);
+
+		if (sent == -EAGAIN)
+			return 1;
+		if (sent < 0)
+			return -ENOTCONN;
+		uvf_fdpass_close(output->fds, output->fd_count);
+		output->fd_count = 0;
+		output->sent += (size_t)sent;
+		channel->output_size -= (size_t)sent;
+		if (output->sent < output->size)
+			continue;
+		channel->output = output->next;
+		if (!channel->output)
+			channel->output_tail = &channel->output;
+		output_free(output);
+	}
+	return 0;
+}
+
+int uvf_channel_flush(struct uvf_channel *channel)
+{
+	int ret;
+
+	pthread_mutex_lock(&channel->send_lock);
+	ret = flush_queue(channel);
+	pthread_mutex_unlock(&channel->send_lock);
+	if (ret < 0)
+		uvf_channel_fail(channel, ret);
+	return ret;
+}
+
+/* Until the queue is empty, the channel is over, or the time limit passes. */
+static int flush_wait(struct uvf_channel *channel)
+{
+	uint64_t deadline = uvf_wire_now() + channel->timeout;
+
+	for (;;) {
+		struct pollfd poll_fd = {channel->fd, POLLOUT, 0};
+		uint64_t now;
+		int ret = uvf_channel_flush(channel);
+
+		if (ret <= 0)
+			return ret;
+		now = uvf_wire_now();
+		if (now >= deadline) {
+			uvf_channel_fail(channel, -ETIMEDOUT);
+			return -ETIMEDOUT;
+		}
+		poll(&poll_fd, 1, (int)((deadline - now) / 1000000 + 1));
+	}
+}
+
+int uvf_channel_send(struct uvf_channel *channel, const struct iovec *iov, size_t iov_count,
+		     const int *fds, size_t fd_count, bool wait)
+{
+	size_t size = 0;
+	ssize_t sent = 0;
+	int ret = 0;
+	bool queued = false;
+
+	for (size_t i = 0; i < iov_count; i++)
+		size += iov[i].iov_len;
+	pthread_mutex_lock(&channel->send_lock);
+	if (!channel->output)
+		sent = uvf_fdpass_send(channel->fd, iov, iov_count, fds, fd_count, MSG_DONTWAIT);
+	if (sent == -EAGAIN)
+		sent = 0;
+	if (sent < 0) {
+		ret = sent == -EPIPE || sent == -ECONNRESET ? -ENOTCONN : (int)sent;
+	} else if ((size_t)sent < size) {
+		ret = queue(channel, iov, iov_count, fds, fd_count, (size_t)sent);
+		queued = true;
+	}
+	pthread_mutex_unlock(&channel->send_lock);
+	if (ret < 0) {
+		uvf_channel_fail(channel, ret);
+		return uvf_channel_error(channel);
+	}
+	return queued && wait ? flush_wait(channel) : 0;
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The vfio-user protocol's messages as they lie on the wire: numbers and layouts of QEMU's
+ * docs/interop/vfio-user. All values are in the host's own byte order: so the specification says.
+ */
+#ifndef UVF_WIRE_PROTOCOL_H
+#define UVF_WIRE_PROTOCOL_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define UVF_WIRE_MAJOR 0
+#define UVF_WIRE_MINOR 0
+
+enum uvf_wire_command {
+	VFIO_USER_VERSION = 1,
+	VFIO_USER_DMA_MAP = 2,
+	VFIO_USER_DMA_UNMAP = 3,
+	VFIO_USER_DEVICE_GET_INFO = 4,
+	VFIO_USER_DEVICE_GET_REGION_INFO = 5,
+	VFIO_USER_DEVICE_GET_REGION_IO_FDS = 6,
+	VFIO_USER_DEVICE_GET_IRQ_INFO = 7,
+	VFIO_USER_DEVICE_SET_IRQS = 8,
+	VFIO_USER_REGION_READ = 9,
+	VFIO_USER_REGION_WRITE = 10,
+	VFIO_USER_DMA_READ = 11,  /* server to client */
+	VFIO_USER_DMA_WRITE = 12, /* server to client */
+	VFIO_USER_DEVICE_RESET = 13,
+	VFIO_USER_REGION_WRITE_MULTI = 15,
+	VFIO_USER_DEVICE_FEATURE = 16,
+};
+
+struct uvf_wire_header {
+	uint16_t id; /* the sender's; comes back in the reply */
+	uint16_t command;
+	uint32_t size; /* of the whole message */
+	uint32_t flags;
+	uint32_t error; /* an errno, in a reply with UVF_WIRE_ERROR */
+};
+static_assert(sizeof(struct uvf_wire_header) == 16, "layout");
+static_assert(offsetof(struct uvf_wire_header, error) == 12, "layout");
+
+#define UVF_WIRE_TYPE	  0xfU
+#define UVF_WIRE_REQUEST  0x0U
+#define UVF_WIRE_REPLY	  0x1U
+#define UVF_WIRE_NO_REPLY (1U << 4)
+#define UVF_WIRE_ERROR	  (1U << 5)
+
+/* Followed by JSON text with its NUL. */
+struct uvf_wire_version {
+	uint16_t major;
+	uint16_t minor;
+};
+static_assert(sizeof(struct uvf_wire_version) == 4, "layout");
+
+struct uvf_wire_dma_map {
+	uint32_t argsz;
+	uint32_t flags; /* VFIO_DMA_MAP_FLAG_READ, _WRITE */
+	uint64_t offset;
+	uint64_t address;
+	uint64_t size;
+};
+static_assert(sizeof(struct uvf_wire_dma_map) == 32, "layout");
+static_assert(offsetof(struct uvf_wire_dma_map, address) == 16, "layout");
+
+struct uvf_wire_dma_unmap {
+	uint32_t argsz;
+	uint32_t flags; /* VFIO_DMA_UNMAP_FLAG_ALL */
+	uint64_t address;
+	uint64_t size;
+};
+static_assert(sizeof(struct uvf_wire_dma_unmap) == 24, "layout");
+
+struct uvf_wire_device_info {
+	uint32_t argsz;
+	uint32_t flags;
+	uint32_t regions;
+	uint32_t irqs;
+};
+static_assert(sizeof(struct uvf_wire_device_info) == 16, "layout");
+
+/* A reply is followed by capabilities (struct vfio_info_cap_header). */
+struct uvf_wire_region_info {
+	uint32_t argsz;
+	uint32_t flags;
+	uint32_t index;
+	uint32_t cap_offset;
+	uint64_t size;
+	uint64_t offset;
+};
+static_assert(sizeof(struct uvf_wire_region_info) == 32, "layout");
+
+/* A reply is followed by struct uvf_wire_io_fd. */
+struct uvf_wire_region_io_fds {
+	uint32_t argsz;
+	uint32_t flags;
+	uint32_t index;
+	uint32_t count;
+};
+static_assert(sizeof(struct uvf_wire_region_io_fds) == 16, "layout");
+
+enum { VFIO_USER_IO_FD_TYPE_IOEVENTFD = 0, VFIO_USER_IO_FD_TYPE_IOREGIONFD = 1 };
+#define UVF_WIRE_IOEVENTFD_DATAMATCH 1U /* KVM_IOEVENTFD_FLAG_DATAMATCH */
+
+struct uvf_wire_io_fd {
+	uint64_t offset;
+	uint64_t size;
+	uint32_t fd_index;
+	uint32_t type;
+	uint32_t flags;
+	uint32_t padding;
+	uint64_t datamatch;
+};
+static_assert(sizeof(struct uvf_wire_io_fd) == 40, "layout");
+
+struct uvf_wire_irq_info {
+	uint32_t argsz;
+	uint32_t flags;
+	uint32_t index;
+	uint32_t count;
+};
+static_assert(sizeof(struct uvf_wire_irq_info) == 16, "layout");
+
+/* DATA_BOOL: followed by @count bytes. DATA_EVENTFD: @count descriptors, or none. */
+struct uvf_wire_irq_set {
+	uint32_t argsz;
+	uint32_t flags;
+	uint32_t index;
+	uint32_t start;
+	uint32_t count;
+};
+static_assert(sizeof(struct uvf_wire_irq_set) == 20, "layout");
+
+/* Followed by the data, in the request of a write and the reply to a read. */
+struct uvf_wire_region_access {
+	uint64_t offset;
+	uint32_t region;
+	uint32_t count;
+};
+static_assert(sizeof(struct uvf_wire_region_access) == 16, "layout");
+
+struct uvf_wire_dma_access {
+	uint64_t address;
+	uint64_t count;
+};
+static_assert(sizeof(struct uvf_wire_dma_access) == 16, "layout");
+
+/* Followed by @count struct uvf_wire_write. */
+struct uvf_wire_write_multi {
+	uint64_t count;
+};
+static_assert(sizeof(struct uvf_wire_write_multi) == 8, "layout");
+
+struct uvf_wire_write {
+	uint64_t offset;
+	uint32_t region;
+	uint32_t count;
+	uint8_t data[8];
+};
+static_assert(sizeof(struct uvf_wire_write) == 24, "layout");
+
+/* Followed by the feature's data. */
+struct uvf_wire_feature {
+	uint32_t argsz;
+	uint32_t flags; /* VFIO_DEVICE_FEATURE_* */
+};
+static_assert(sizeof(struct uvf_wire_feature) == 8, "layout");
+
+#endif
