@@ -39,10 +39,9 @@ UVF_API int uvf_dma_compare_and_swap(struct uvf_device *dev, uint32_t pasid, uvf
  */
 struct uvf_pin {
 	struct uvf_pin *next, **prevp;
-	void *owner;
+	void *owner, *shard;
 	uvf_iova_t first, last;
 	unsigned prot;
-	uint32_t state;
 };
 
 /*

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The interval map's search: in each node, count the keys that are not above the one looked for.
+ * Counting all of a node's keys needs no branch that depends on them, and its cache lines are
+ * fetched at once; a binary search would wait for three of them in turn.
+ */
+#include "base/interval_node.h"
+
+#include "base/rcu.h"
+
+#if defined(__x86_64__) && !defined(UVF_TSAN)
+#define WIDE 1
+#include <immintrin.h>
+#endif
+
+/* How many of the @words words after the head are not above @key. */
+typedef unsigned (*count_fn)(const uint64_t *node, unsigned words, uint64_t key);
+
+static inline __attribute__((always_inline)) uvf_place_t find(const uint64_t *node, uint64_t key,
+							      count_fn count)
+{
+	const struct uvf_leaf *leaf;
+	unsigned n;
+
+	for (unsigned level = uvf_node_level(node); level; level--) {
+		const struct uvf_inner *inner = (const struct uvf_inner *)node;
+
+		n = count(node, UVF_INNER_SIZE, key);
+		/* Unused bounds count for the last key of all. */
+		if (n >= uvf_node_count(node))
+			n = uvf_node_count(node) - 1;
+		node = atomic_load_explicit(&inner->child[n], memory_order_acquire);
+	}
+	leaf = (const struct uvf_leaf *)node;
+	n = count(node, UVF_LEAF_SIZE + 1, key);
+	if (n > uvf_node_count(node))
+		n = uvf_node_count(node);
+	if (!n || leaf->entry[n - 1].last < key)
+		return 0;
+	return (uvf_place_t)node | (n - 1);
+}
+
+static inline __attribute__((always_inline)) unsigned count_any(const uint64_t *node,
+								unsigned words, uint64_t key)
+{
+	unsigned n = 0;
+
+	/* Relaxed: bounds can change under us, between values that serve equally. */
+	for (unsigned i = 1; i < words; i++)
+		n += __atomic_load_n(&node[i], __ATOMIC_RELAXED) <= key;
+	return n;
+}
+
+static uvf_place_t find_any(const uint64_t *root, uint64_t key)
+{
+	return find(root, key, count_any);
+}
+
+#ifdef WIDE
+
+/* The head word is compared with the keys and then taken out again: it never changes. */
+
+__attribute__((target("avx512f,popcnt"), always_inline)) static inline unsigned count_avx512(
+	const uint64_t *node, unsigned words, uint64_t key)
+{
+	__m512i wanted = _mm512_set1_epi64((long long)key);
+	unsigned n = 0;
+
+#pragma GCC unroll 8
+	for (unsigned i = 0; i < words; i += 8)
+		n += (unsigned)__builtin_popcount(
+			_mm512_cmple_epu64_mask(_mm512_load_si512(&node[i]), wanted));
+	return n - (*node <= key);
+}
+
+__attribute__((target("avx512f,popcnt"))) static uvf_place_t find_avx512(const uint64_t *root,
+									 uint64_t key)
+{
+	return find(root, key, count_avx512);
+}
+
+__attribute__((target("avx2,popcnt"), always_inline)) static inline unsigned count_avx2(
+	const uint64_t *node, unsigned words, uint64_t key)
+{
+	/* There is only a signed comparison: move both sides by 2^63. */
+	__m256i sign = _mm256_set1_epi64x(INT64_MIN);
+	__m256i wanted = _mm256_xor_si256(_mm256_set1_epi64x((long long)key), sign);
+	__m256i above = _mm256_setzero_si256();
+	uint64_t lanes[4];
+
+#pragma GCC unroll 16
+	for (unsigned i = 0; i < words; i += 4) {
+		__m256i keys = _mm256_load_si256((const __m256i *)&node[i]);
+
+		/* A lane is -1 where the key is above. */
+		above = _mm256_add_epi64(above,
+					 _mm256_cmpgt_epi64(_mm256_xor_si256(keys, sign), wanted));
+	}
+	_mm256_storeu_si256((__m256i *)lanes, above);
+	return words + (unsigned)(lanes[0] + lanes[1] + lanes[2] + lanes[3]) - (*node <= key);
+}
+
+__attribute__((target("avx2,popcnt"))) static uvf_place_t find_avx2(const uint64_t *root,
+								    uint64_t key)
+{
+	return find(root, key, count_avx2);
+}
+
+#endif
+
+uvf_place_t (*uvf_interval_find_best(void))(const uint64_t *root, uint64_t key)
+{
+#ifdef WIDE
+	if (__builtin_cpu_supports("avx512f"))
+		return find_avx512;
+	if (__builtin_cpu_supports("avx2"))
+		return find_avx2;
+#endif
+	return find_any;
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Intervals of 64-bit keys that don't overlap, each with two words of data: a B+tree whose readers
+ * take no lock.
+ *
+ * A node is immutable once readers can reach it, but for an inner node's child pointers and the
+ * bounds between them, which are single words. A change makes new nodes and publishes them by one
+ * store. Leaves hold up to 31 intervals and inner nodes up to 64 children in 1 KiB: a search is a
+ * few cache lines that are fetched at once, and has no branch that depends on keys.
+ *
+ * A place in a leaf can be remembered without a reference: while its `live` is set, inside an RCU
+ * section, the leaf's content is that of the map. Leaves are never anything else, and are used
+ * again only after a grace period.
+ *
+ * Threads: changes one at a time; uvf_interval_map_find() and places inside an RCU read section
+ * from any thread.
+ */
+#ifndef UVF_BASE_INTERVAL_MAP_H
+#define UVF_BASE_INTERVAL_MAP_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/node_arena.h"
+
+#define UVF_LEAF_SIZE 31
+
+struct uvf_interval {
+	uint64_t first;
+	uint64_t last;	  /* inclusive */
+	uint64_t value;	  /* the map's user's */
+	uintptr_t object; /* likewise */
+};
+
+struct uvf_leaf_entry {
+	uint64_t last;
+	uint64_t value;
+	uintptr_t object;
+};
+
+struct uvf_leaf {
+	uint64_t head;		       /* level and count: immutable */
+	uint64_t first[UVF_LEAF_SIZE]; /* rising; unused ones are UINT64_MAX */
+	struct uvf_leaf_entry entry[UVF_LEAF_SIZE];
+	_Atomic(uint64_t) live;
+	uint64_t unused[2];
+};
+_Static_assert(sizeof(struct uvf_leaf) == UVF_NODE_SIZE, "a leaf is a node");
+
+/* Where an interval is: a leaf's address with the entry's index in its low bits. 0: nowhere. */
+typedef uintptr_t uvf_place_t;
+
+struct uvf_interval_map {
+	_Atomic(uint64_t *) root; /* the node's head word */
+	/* Chosen once for the processor that we run on. */
+	uvf_place_t (*find)(const uint64_t *root, uint64_t key);
+	struct uvf_node_arena leaves, inners;
+	uint64_t count;
+};
+
+/* Errors: -ENOMEM. */
+int uvf_interval_map_init(struct uvf_interval_map *map);
+void uvf_interval_map_destroy(struct uvf_interval_map *map);
+
+/* The place of the interval that holds @key, or 0. */
+static inline uvf_place_t uvf_interval_map_find(const struct uvf_interval_map *map, uint64_t key)
+{
+	return map->find(atomic_load_explicit(&map->root, memory_order_acquire), key);
+}
+
+static inline const struct uvf_leaf *uvf_place_leaf(uvf_place_t place)
+{
+	return (const struct uvf_leaf *)(place & ~(uvf_place_t)(UVF_NODE_SIZE - 1));
+}
+
+static inline unsigned uvf_place_index(uvf_place_t place)
+{
+	return place & (UVF_NODE_SIZE - 1);
+}
+
+/* Whether a remembered place (not 0) is the interval that holds @key. */
+static inline bool uvf_place_holds(uvf_place_t place, uint64_t key)
+{
+	const struct uvf_leaf *leaf = uvf_place_leaf(place);
+	unsigned index = uvf_place_index(place);
+
+	/* Unused entries have `first` UINT64_MAX and `last` 0. */
+	return atomic_load_explicit(&leaf->live, memory_order_acquire) &&
+	       key >= leaf->first[index] && key <= leaf->entry[index].last;
+}
+
+/* ---- For who changes the map ---- */
+
+/* The first interval whose last key is @key or above. */
+bool uvf_interval_map_next(const struct uvf_interval_map *map, uint64_t key,
+			   struct uvf_interval *interval);
+/* Errors: -EEXIST (overlaps one), -ENOMEM. */
+int uvf_interval_map_insert(struct uvf_interval_map *map, const struct uvf_interval *interval);
+/*
+ * Takes out at most @max intervals with @first <= interval.first <= @last, the lowest ones, and
+ * gives them in rising order. Returns their number, 0 when there are no more. Never fails. After
+ * it, and before what they stand for goes, comes a grace period.
+ */
+size_t uvf_interval_map_remove(struct uvf_interval_map *map, uint64_t first, uint64_t last,
+			       struct uvf_interval *removed, size_t max);
+/* A grace period has passed since the last change. */
+void uvf_interval_map_quiescent(struct uvf_interval_map *map);
+size_t uvf_interval_map_memory(const struct uvf_interval_map *map);
+
+#endif

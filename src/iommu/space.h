@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Inside of an address space, and of an attachment.
+ *
+ * Lifetime: a view (one attachment's use of one address space) holds a reference to the address
+ * space; a mapping holds a window.
+ *
+ * Locks: `lock` is for everything but the map's readers, the pins' shards and counters that are
+ * atomic. It is never taken inside an RCU section, and not held while callbacks of attachments run
+ * or pins are waited for. What an unmap has made invisible but not yet finished is in `going`:
+ * whoever maps or unmaps an overlapping range waits until it isn't.
+ */
+#ifndef UVF_IOMMU_SPACE_H
+#define UVF_IOMMU_SPACE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/interval_map.h"
+#include "iommu/file.h"
+#include "iommu/iommu.h"
+#include "iommu/memory.h"
+#include "iommu/pin.h"
+
+/* Hints of one attachment; threads are spread over them. */
+#define UVF_HINTS 16
+
+/* A last hit: on a cache line of its own, as a thread writes it at each new mapping. */
+struct uvf_hint {
+	_Atomic(uvf_place_t) place;
+} __attribute__((aligned(64)));
+
+/*
+ * An attachment's use of one address space. A new one is made for each uvf_attachment_set(), so
+ * that hints never outlive what they point into.
+ */
+struct uvf_view {
+	struct uvf_address_space *space;
+	struct uvf_attachment *attachment;
+	struct uvf_view *next; /* the address space's list */
+	unsigned callbacks;    /* of the attachment that run now; it stays in the list meanwhile */
+	struct uvf_hint hint[UVF_HINTS];
+};
+
+struct uvf_attachment {
+	/* The view while bus mastering is on, for transfers: RCU. Else NULL. */
+	_Atomic(struct uvf_view *) active;
+	struct uvf_view *view;
+	bool bus_master;
+	const struct uvf_attachment_ops *ops;
+	void *opaque;
+};
+
+/* A range that is being unmapped. On the unmapping thread's stack. */
+struct uvf_going {
+	uvf_iova_t first, last;
+	struct uvf_going *next;
+};
+
+struct uvf_address_space {
+	struct uvf_interval_map map; /* interval: (value, object) as in memory.h */
+	struct uvf_pins pins;
+	_Atomic(uint64_t) references;
+	uint64_t page_sizes;
+	struct uvf_iova_range aperture;
+	struct uvf_iova_range *reserved;
+	size_t reserved_count;
+	uint64_t max_mappings, max_bytes;
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* `going`, or a view's `callbacks` */
+	uint64_t mappings;	/* with those that are going */
+	uint64_t bytes;
+	uint64_t windows;
+	struct uvf_going *going;
+	struct uvf_view *views;
+	size_t readers; /* views that are active: 0 means that nobody can be inside */
+	struct uvf_listener *listeners;
+	struct uvf_file_table files;
+};
+
+static inline uint64_t uvf_space_granule(const struct uvf_address_space *space)
+{
+	return space->page_sizes & -space->page_sizes;
+}
+
+/* What a mapping's words say. */
+static inline struct uvf_window *uvf_object_window(uintptr_t object)
+{
+	return (struct uvf_window *)(object & ~UVF_OBJECT_BITS);
+}
+
+struct uvf_mapping uvf_mapping_of(const struct uvf_interval *interval);
+
+/* With the lock held: waits until nothing in [first, last] is going. */
+void uvf_space_settle(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last);
+/* With the lock held: @memory leaves the table of files if nothing maps it. */
+void uvf_space_forget_file(struct uvf_address_space *space, struct uvf_memory *memory);
+/* With the lock held: gives up what a mapping that has gone held and counted. */
+void uvf_space_drop(struct uvf_address_space *space, const struct uvf_interval *interval);
+
+/* ---- Transfers ---- */
+
+/* A number that differs by thread, without thread-local storage. */
+static inline unsigned uvf_thread_number(void)
+{
+	/* Thread control blocks are at least a page apart, most often 8 MiB and some. */
+	uint64_t pointer = (uint64_t)(uintptr_t)__builtin_thread_pointer();
+
+	return (unsigned)((pointer * 0x9e3779b97f4a7c15ULL) >> 60);
+}
+_Static_assert(UVF_HINTS == 1 << (64 - 60), "a thread's number is a hint's");
+
+/* Inside an RCU section: the place that holds @iova, or 0. */
+static inline uvf_place_t uvf_view_find(struct uvf_view *view, uvf_iova_t iova)
+{
+	struct uvf_hint *hint = &view->hint[uvf_thread_number()];
+	uvf_place_t place = atomic_load_explicit(&hint->place, memory_order_acquire);
+
+	if (__builtin_expect(place && uvf_place_holds(place, iova), 1))
+		return place;
+	place = uvf_interval_map_find(&view->space->map, iova);
+	if (place)
+		atomic_store_explicit(&hint->place, place, memory_order_release);
+	return place;
+}
+
+#endif

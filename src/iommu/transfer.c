@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Reads, writes, compare-and-swap and pins by a device. Each mapping that a transfer touches is
+ * looked up and used inside one RCU section, except where using it can block.
+ */
+#include <errno.h>
+
+#include "base/bytes.h"
+#include "base/guard.h"
+#include "base/rcu.h"
+#include "iommu/space.h"
+
+/* A section does no more than this, so that an unmap never waits long for a large transfer. */
+#define SECTION_MAX (256U << 10)
+
+enum direction { READ_MEMORY, WRITE_MEMORY };
+
+static unsigned needed_prot(enum direction direction)
+{
+	return direction == WRITE_MEMORY ? UVF_PROT_WRITE : UVF_PROT_READ;
+}
+
+/* A transfer to memory that isn't mapped here, with a reference instead of an RCU section. */
+static int transfer_by_call(struct uvf_memory *memory, enum direction direction, uint64_t offset,
+			    void *buf, size_t size)
+{
+	int result = direction == WRITE_MEMORY ? memory->kind->write(memory, offset, buf, size)
+					       : memory->kind->read(memory, offset, buf, size);
+
+	uvf_memory_put(memory);
+	return result;
+}
+
+/*
+ * Moves what lies in the mapping that holds @iova: at most *@size bytes, and says how many. For a
+ * write, @buf is only read.
+ */
+static inline __attribute__((always_inline)) int transfer_piece(struct uvf_attachment *attachment,
+								enum direction direction,
+								uvf_iova_t iova, void *buf,
+								size_t *size)
+{
+	const struct uvf_leaf_entry *entry;
+	const struct uvf_leaf *leaf;
+	struct uvf_memory *memory;
+	struct uvf_view *view;
+	uvf_place_t place;
+	uint64_t at, left;
+	int result = -EPERM;
+
+	uvf_rcu_read_lock();
+	view = atomic_load_explicit(&attachment->active, memory_order_acquire);
+	if (!view)
+		goto out;
+	result = -EFAULT;
+	place = uvf_view_find(view, iova);
+	if (!place)
+		goto out;
+	leaf = uvf_place_leaf(place);
+	entry = &leaf->entry[uvf_place_index(place)];
+	result = -EACCES;
+	if (!(entry->object & needed_prot(direction)))
+		goto out;
+	/* One less than what is left of the mapping: that can be 2^64 bytes. */
+	left = entry->last - iova;
+	if (*size - 1 > left)
+		*size = (size_t)left + 1;
+	at = entry->value + (iova - leaf->first[uvf_place_index(place)]);
+	if (__builtin_expect(!(entry->object & UVF_OBJECT_DIRECT), 0)) {
+		memory = uvf_memory_get(uvf_object_window(entry->object)->memory);
+		uvf_rcu_read_unlock();
+		return transfer_by_call(memory, direction, at, buf, *size);
+	}
+	if (*size > SECTION_MAX)
+		*size = SECTION_MAX;
+	if (direction == WRITE_MEMORY)
+		result = uvf_guard_copy((void *)(uintptr_t)at, buf, *size);
+	else
+		result = uvf_guard_copy(buf, (const void *)(uintptr_t)at, *size);
+out:
+	uvf_rcu_read_unlock();
+	return result;
+}
+
+static inline __attribute__((always_inline)) int transfer(struct uvf_attachment *attachment,
+							  enum direction direction, uvf_iova_t iova,
+							  char *buf, size_t size)
+{
+	uint64_t last;
+
+	if (!uvf_range_last(iova, size, &last))
+		return size ? -EOVERFLOW : 0;
+	for (;;) {
+		size_t piece = size;
+		int result = transfer_piece(attachment, direction, iova, buf, &piece);
+
+		if (result || piece == size)
+			return result;
+		iova += piece;
+		buf += piece;
+		size -= piece;
+	}
+}
+
+int uvf_attachment_read(struct uvf_attachment *attachment, uvf_iova_t iova, void *buf, size_t size)
+{
+	return transfer(attachment, READ_MEMORY, iova, buf, size);
+}
+
+/* Every write by a device, whatever kind the memory is of, goes through here or a pin. */
+int uvf_attachment_write(struct uvf_attachment *attachment, uvf_iova_t iova, const void *buf,
+			 size_t size)
+{
+	return transfer(attachment, WRITE_MEMORY, iova, (char *)buf, size);
+}
+
+int uvf_attachment_compare_and_swap(struct uvf_attachment *attachment, uvf_iova_t iova, size_t size,
+				    uint64_t *expected, uint64_t desired)
+{
+	const struct uvf_leaf_entry *entry;
+	struct uvf_view *view;
+	uvf_place_t place;
+	uint64_t at;
+	int result = -EPERM;
+
+	if ((size != 4 && size != 8) || !uvf_is_aligned(iova, size))
+		return -EINVAL;
+	uvf_rcu_read_lock();
+	view = atomic_load_explicit(&attachment->active, memory_order_acquire);
+	if (!view)
+		goto out;
+	result = -EFAULT;
+	place = uvf_view_find(view, iova);
+	if (!place)
+		goto out;
+	entry = &uvf_place_leaf(place)->entry[uvf_place_index(place)];
+	if (size - 1 > entry->last - iova)
+		goto out;
+	result = -EACCES;
+	if ((entry->object & UVF_PROT_RW) != UVF_PROT_RW)
+		goto out;
+	result = -EOPNOTSUPP;
+	if (!(entry->object & UVF_OBJECT_DIRECT))
+		goto out;
+	at = entry->value + (iova - uvf_place_leaf(place)->first[uvf_place_index(place)]);
+	/* The memory's own address decides what the processor can do at once. */
+	result = uvf_is_aligned(at, size) ? uvf_guard_compare_and_swap((void *)(uintptr_t)at, size,
+								       expected, desired)
+					  : -EINVAL;
+out:
+	uvf_rcu_read_unlock();
+	return result;
+}
+
+/* Inside an RCU section: [iova, last] as iovecs. */
+static int translate(struct uvf_view *view, uvf_iova_t iova, uvf_iova_t last, unsigned prot,
+		     struct iovec *iov, int max)
+{
+	int count = 0;
+
+	for (;;) {
+		uvf_place_t place = uvf_view_find(view, iova);
+		const struct uvf_leaf_entry *entry;
+		uvf_iova_t end;
+		char *at;
+
+		if (!place)
+			return -EFAULT;
+		entry = &uvf_place_leaf(place)->entry[uvf_place_index(place)];
+		if (prot & ~entry->object)
+			return -EACCES;
+		if (!(entry->object & UVF_OBJECT_DIRECT))
+			return -EOPNOTSUPP;
+		at = (char *)(uintptr_t)(entry->value +
+					 (iova -
+					  uvf_place_leaf(place)->first[uvf_place_index(place)]));
+		end = entry->last < last ? entry->last : last;
+		if (count && (char *)iov[count - 1].iov_base + iov[count - 1].iov_len == at) {
+			iov[count - 1].iov_len += end - iova + 1;
+		} else {
+			if (count >= max)
+				return -ENOBUFS;
+			iov[count++] = (struct iovec){at, end - iova + 1};
+		}
+		if (end == last)
+			return count;
+		iova = end + 1;
+	}
+}
+
+int uvf_attachment_pin(struct uvf_attachment *attachment, uvf_iova_t iova, size_t size,
+		       unsigned prot, struct uvf_pin *pin, struct iovec *iov, int max)
+{
+	struct uvf_view *view;
+	int result = -EPERM;
+	uvf_iova_t last;
+
+	if (!size || !prot || prot & ~(unsigned)UVF_PROT_RW)
+		return -EINVAL;
+	if (!uvf_range_last(iova, size, &last))
+		return -EOVERFLOW;
+	uvf_rcu_read_lock();
+	view = atomic_load_explicit(&attachment->active, memory_order_acquire);
+	if (view)
+		result = translate(view, iova, last, prot, iov, max);
+	if (result > 0) {
+		pin->first = iova;
+		pin->last = last;
+		pin->prot = prot;
+		uvf_pins_add(&view->space->pins, pin, view, uvf_thread_number());
+	}
+	uvf_rcu_read_unlock();
+	return result;
+}

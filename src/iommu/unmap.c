@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Unmapping. For some mappings at a time:
+ *
+ * 1. They leave the map, and their range is noted as going.
+ * 2. A grace period: every reader, and every pin being made, that saw them has finished. It is
+ *    spared when no attachment is active.
+ * 3. The attachments are told, so that they give up pins that they hold for long. After the grace
+ *    period, because a pin made after an attachment was told would stay for ever.
+ * 4. Pins that are left are waited for.
+ * 5. Listeners are told, windows are given back, and the range isn't going any more.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include "base/rcu.h"
+#include "iommu/space.h"
+
+/* Mappings that share a grace period: so many, or the few for which the stack has room. */
+#define BATCH	    4096
+#define SMALL_BATCH 16
+
+void uvf_space_settle(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last)
+{
+	struct uvf_going *going = space->going;
+
+	while (going) {
+		if (going->first <= last && first <= going->last) {
+			pthread_cond_wait(&space->changed, &space->lock);
+			going = space->going;
+		} else {
+			going = going->next;
+		}
+	}
+}
+
+/* Whether the range cuts no mapping. */
+static bool cuts_nothing(const struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last)
+{
+	struct uvf_interval interval;
+
+	if (uvf_interval_map_next(&space->map, first, &interval) && interval.first < first)
+		return false;
+	/* It may begin in the range or before it; only its end counts. */
+	if (uvf_interval_map_next(&space->map, last, &interval) && interval.first <= last &&
+	    interval.last > last)
+		return false;
+	return true;
+}
+
+/* With the lock held, which it drops for each call. */
+static void tell_attachments(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last)
+{
+	struct uvf_view *view = space->views;
+
+	while (view) {
+		struct uvf_attachment *attachment = view->attachment;
+
+		/* A view with callbacks stays in the list, so its `next` is good afterwards. */
+		view->callbacks++;
+		pthread_mutex_unlock(&space->lock);
+		if (attachment->ops->unmap)
+			attachment->ops->unmap(attachment->opaque, first, last);
+		pthread_mutex_lock(&space->lock);
+		if (!--view->callbacks)
+			pthread_cond_broadcast(&space->changed);
+		view = view->next;
+	}
+}
+
+/* With the lock held, which it drops meanwhile. @gone has left the map. */
+static void finish(struct uvf_address_space *space, const struct uvf_interval *gone, size_t count)
+{
+	struct uvf_going going = {
+		.first = gone[0].first,
+		.last = gone[count - 1].last,
+		.next = space->going,
+	};
+	struct uvf_going **at;
+
+	space->going = &going;
+	if (space->readers)
+		uvf_rcu_synchronize();
+	uvf_interval_map_quiescent(&space->map);
+	if (space->views) {
+		tell_attachments(space, going.first, going.last);
+		pthread_mutex_unlock(&space->lock);
+		uvf_pins_wait(&space->pins, NULL, going.first, going.last);
+		pthread_mutex_lock(&space->lock);
+	}
+	for (size_t i = 0; i < count; i++) {
+		for (struct uvf_listener *told = space->listeners; told; told = told->next)
+			if (told->unmap)
+				told->unmap(told, gone[i].first, gone[i].last);
+		uvf_space_drop(space, &gone[i]);
+	}
+	for (at = &space->going; *at != &going; at = &(*at)->next)
+		;
+	*at = going.next;
+	pthread_cond_broadcast(&space->changed);
+}
+
+static uint64_t unmap_locked(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last)
+{
+	struct uvf_interval few[SMALL_BATCH], *many = NULL, *batch = few;
+	size_t count, size = SMALL_BATCH;
+	uint64_t bytes = 0;
+
+	while ((count = uvf_interval_map_remove(&space->map, first, last, batch, size))) {
+		for (size_t i = 0; i < count; i++)
+			bytes += batch[i].last - batch[i].first + 1;
+		finish(space, batch, count);
+		first = batch[count - 1].last;
+		if (first++ == last || count < size)
+			break;
+		if (!many) {
+			many = malloc(BATCH * sizeof(*many));
+			batch = many ? many : few;
+			size = many ? BATCH : SMALL_BATCH;
+		}
+	}
+	free(many);
+	return bytes;
+}
+
+int uvf_unmap(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size, uint64_t *unmapped)
+{
+	uvf_iova_t last = UINT64_MAX;
+	uint64_t bytes;
+
+	if (unmapped)
+		*unmapped = 0;
+	if (iova || size) {
+		if (!size || !uvf_is_aligned(iova | size, uvf_space_granule(space)))
+			return -EINVAL;
+		if (!uvf_range_last(iova, size, &last))
+			return -EOVERFLOW;
+	}
+	pthread_mutex_lock(&space->lock);
+	uvf_space_settle(space, iova, last);
+	if (!cuts_nothing(space, iova, last)) {
+		pthread_mutex_unlock(&space->lock);
+		return -EINVAL;
+	}
+	bytes = unmap_locked(space, iova, last);
+	pthread_mutex_unlock(&space->lock);
+	if (unmapped)
+		*unmapped = bytes;
+	return 0;
+}
