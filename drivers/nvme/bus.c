@@ -147,7 +147,7 @@ void doorbells_map(struct nvme_driver *driver, unsigned queues)
 {
 	uint64_t first = NVME_REG_DOORBELLS;
 	uint64_t stride = 4; /* CAP is not known yet: 4 KiB holds any stride of few queues */
-	uint64_t last = first + 2 * queues * stride;
+	uint64_t last = first + 2ULL * queues * stride;
 	struct uvf_region_info bar;
 	void *address;
 
@@ -179,7 +179,8 @@ static int vectors_unmask(struct nvme_driver *driver, uint8_t capability, unsign
 	where = le32toh(where);
 	for (unsigned i = 0; !ret && i < vectors; i++)
 		ret = region_write(driver, where & PCI_MSIX_TABLE_BIR,
-				   (where & PCI_MSIX_TABLE_OFFSET) + i * PCI_MSIX_ENTRY_SIZE +
+				   (where & PCI_MSIX_TABLE_OFFSET) +
+					   (uint64_t)i * PCI_MSIX_ENTRY_SIZE +
 					   PCI_MSIX_ENTRY_VECTOR_CTRL,
 				   &unmasked, sizeof(unmasked));
 	return ret;
@@ -232,5 +233,6 @@ void bus_down(struct nvme_driver *driver)
 		uvf_device_detach(driver->dev, UVF_PASID_NONE);
 		uvf_device_close(driver->dev);
 	}
-	uvf_address_space_put(driver->space);
+	if (driver->space)
+		uvf_address_space_put(driver->space);
 }

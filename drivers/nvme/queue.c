@@ -173,7 +173,7 @@ int nvme_driver_execute(struct nvme_driver_queue *queue, const struct nvme_drive
 			uint32_t *result)
 {
 	struct nvme_driver_command *entry;
-	struct nvme_driver_done done;
+	struct nvme_driver_done done = {0};
 	uint16_t cid;
 	int ret;
 
@@ -233,7 +233,7 @@ int nvme_driver_prepare_io(struct nvme_driver_queue *queue, uint8_t opcode, uint
 int nvme_driver_io(struct nvme_driver_queue *queue, uint8_t opcode, uint64_t lba, uint32_t blocks,
 		   uvf_iova_t iova)
 {
-	struct nvme_driver_done done;
+	struct nvme_driver_done done = {0};
 	int ret = nvme_driver_prepare_io(queue, opcode, lba, blocks, iova);
 
 	if (ret < 0)
