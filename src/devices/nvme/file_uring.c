@@ -5,7 +5,11 @@
  *
  * The ring is made disabled and enabled by the thread that first kicks it: from then on only that
  * thread enters it (SINGLE_ISSUER), and completions are worked off when it asks for them
- * (DEFER_TASKRUN), not by interrupting it.
+ * (DEFER_TASKRUN), not by interrupting it; a flag in the ring says that there are some
+ * (TASKRUN_FLAG), so that polling in vain is free of system calls.
+ *
+ * System calls: io_uring_setup, io_uring_register and eventfd2 to make a channel;
+ * io_uring_register (once) and io_uring_enter to kick; read to arm.
  *
  * The file is not registered with the ring: a registered file is let go of some time after its
  * process has died, and a successor would find it locked.
@@ -218,9 +222,10 @@ static const struct nvme_channel_ops uring_channel_ops = {
 
 static int make_ring(struct uring_channel *channel, struct uvf_error *error)
 {
-	int ret = io_uring_queue_init(channel->common.depth, &channel->ring,
-				      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-					      IORING_SETUP_R_DISABLED | IORING_SETUP_SUBMIT_ALL);
+	static const unsigned flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+				      IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED |
+				      IORING_SETUP_SUBMIT_ALL;
+	int ret = io_uring_queue_init(channel->common.depth, &channel->ring, flags);
 
 	if (ret < 0)
 		return uvf_fail(error, ret, "io_uring: %s", strerror(-ret));

@@ -18,11 +18,12 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "devices/nvme/file.h"
 
-#define SIZE	(8u << 20)
+#define SIZE	(4u << 20)
 #define PATTERN 11
 #define UPDATE	12
 
@@ -359,6 +360,28 @@ static void sleepers_are_woken(void **state)
 		assert_int_equal(requests[i].result, 0);
 }
 
+/* A poller that never sleeps sees completions too. */
+static void pollers_need_not_sleep(void **state)
+{
+	struct world *world = world_or_skip(state);
+	time_t deadline = time(NULL) + 30;
+	struct request requests[8];
+
+	for (unsigned i = 0; i < 8; i++) {
+		request_make(&requests[i], i % 2 ? NVME_IO_FLUSH : NVME_IO_WRITE, i * 8192ull,
+			     i % 2 ? NULL : world->memory + i * 8192ull, 8192);
+		requests[i].io.flags = NVME_IO_FUA;
+		request_submit(world->channel, &requests[i]);
+	}
+	nvme_channel_kick(world->channel);
+	while (world->channel->in_flight) {
+		assert_true(time(NULL) < deadline);
+		nvme_channel_reap(world->channel);
+	}
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(requests[i].result, 0);
+}
+
 static void closing_drains(void **state)
 {
 	struct world *world = world_or_skip(state);
@@ -547,6 +570,7 @@ int main(void)
 		TEST(missing_memory_is_a_fault),
 		TEST(a_limit_is_an_error),
 		TEST(sleepers_are_woken),
+		TEST(pollers_need_not_sleep),
 		TEST(closing_drains),
 		TEST(others_are_locked_out),
 		TEST(threads_share_a_file),
