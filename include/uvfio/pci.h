@@ -6,6 +6,15 @@
  * (VFIO_PCI_*), serves the configuration space, gates BARs by the command register and the power
  * state, gates DMA by Bus Master Enable, and keeps the MSI-X table and PBA. The model serves BARs.
  *
+ * Access to a BAR whose space is off in the command register, or in D3hot, is as on the bus: reads
+ * give all ones, writes are dropped, and neither is an error. Mapped areas can't be gated. The ROM
+ * is read whatever its enable bit is, as VFIO does. A configuration space access of any size and
+ * alignment is cut into naturally aligned ones of at most 4 bytes.
+ *
+ * Resets: all registers go back to what they were when made, but FLR, power management's and hot
+ * resets leave alone what PCI Express says they do (AER's registers, for one). VFIO's own reset
+ * and a change of owner leave nothing.
+ *
  * Everything in the description is copied but the ROM's bytes and the operations.
  */
 #ifndef UVFIO_PCI_H
@@ -33,7 +42,7 @@ struct uvf_pci_bar {
 	enum uvf_pci_bar_kind kind;
 	bool prefetchable;
 	uint64_t size; /* a power of two; memory at least 16, I/O at least 4 */
-	/* As in struct uvf_region. The MSI-X table and PBA never get here. */
+	/* As in struct uvf_region. The MSI-X table and PBA never get here: an access is cut. */
 	int (*read)(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
 		    size_t count);
 	int (*write)(struct uvf_device *dev, uint32_t index, uint64_t offset, const void *buf,
@@ -44,7 +53,10 @@ struct uvf_pci_bar {
 	size_t io_fd_count;
 };
 
-/* A capability in configuration space. @offset 0: the next free place. */
+/*
+ * A capability in configuration space. @offset 0: the first free place, after those with an offset
+ * have theirs. Extended ones need PCI Express, and the first of them is at 0x100.
+ */
 struct uvf_pci_capability {
 	uint16_t id; /* PCI_CAP_ID_* or, with @extended, PCI_EXT_CAP_ID_* */
 	bool extended;
@@ -94,7 +106,7 @@ struct uvf_pci_description {
 	uint8_t revision;
 	uint8_t interrupt_pin; /* 0: no INTx; 1: INTA ... */
 	struct uvf_pci_bar bars[6];
-	const void *rom; /* expansion ROM's bytes, or NULL; must stay */
+	const void *rom; /* expansion ROM's bytes, or NULL; must stay. At most 16 MiB */
 	uint64_t rom_size;
 	const struct uvf_pci_capability *capabilities;
 	size_t capability_count;
@@ -115,8 +127,16 @@ UVF_API void *uvf_pci_bar_memory(struct uvf_device *dev, unsigned bar);
 /*
  * Interrupts by message: signals @vector of MSI-X or MSI, whichever the driver has enabled
  * (vectors past the number enabled fold onto 0 for MSI). Obeys the function mask, the vector's mask
- * in the MSI-X table and MSI's mask bits, and sets the pending bit of a masked one.
+ * in the MSI-X table and MSI's mask bits, and sets the pending bit of a masked one, which is
+ * signalled when unmasked.
  * Returns false where neither is enabled: the model then drives its pin. Thread-safe.
+ *
+ * Enabled means by VFIO_DEVICE_SET_IRQS, whatever the enable bits in the configuration space are:
+ * those are a record for the driver. (MSI folds by Multiple Message Enable once MSI Enable is set;
+ * before, a vector is signalled as it is.) An entry of the MSI-X table reads as masked after a
+ * reset, as it must, but its mask counts only from the driver's first write to that entry on: a
+ * virtual machine monitor keeps the table itself and never writes this one. Function Mask always
+ * counts.
  */
 UVF_API bool uvf_pci_msi(struct uvf_device *dev, uint32_t vector);
 /*

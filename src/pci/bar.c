@@ -31,24 +31,23 @@ static enum part part_at(const struct uvf_pci *pci, uint32_t index, uint64_t off
 		 pci_msix_table_size(msix->vectors)},
 		{PART_PBA, msix->pba_bar, msix->pba_offset, pci_msix_pba_size(msix->vectors)},
 	};
-	uint64_t end = offset + count;
 
 	*within = offset;
 	*piece = count;
 	for (size_t i = 0; i < UVF_ARRAY_SIZE(windows); i++) {
 		uint64_t window = windows[i].offset, size = windows[i].size;
 
-		if (windows[i].bar != index || !uvf_ranges_overlap(offset, count, window, size))
+		/* Only what the nearest window so far has left over. */
+		if (windows[i].bar != index || !uvf_ranges_overlap(offset, *piece, window, size))
 			continue;
-		if (offset >= window) {
-			*within = offset - window;
-			if (end > window + size)
-				end = window + size;
-			*piece = (size_t)(end - offset);
-			return windows[i].part;
+		if (offset < window) {
+			*piece = (size_t)(window - offset);
+			continue;
 		}
-		end = window;
-		*piece = (size_t)(end - offset);
+		*within = offset - window;
+		if (*piece > size - *within)
+			*piece = (size_t)(size - *within);
+		return windows[i].part;
 	}
 	return PART_MODEL;
 }

@@ -79,8 +79,8 @@ static void control_written(struct uvf_pci *pci, const struct pci_capability *ca
 	struct pci_msi *msi = &pci->interrupts.msi;
 
 	pthread_mutex_lock(&pci->interrupts.lock);
-	msi->folds = folds_at(msi, write->new);
-	if (write->old & ~write->new &PCI_MSI_FLAGS_ENABLE)
+	msi->folds = folds_at(msi, write->after);
+	if (write->before & ~write->after & PCI_MSI_FLAGS_ENABLE)
 		msi->pending = 0;
 	pthread_mutex_unlock(&pci->interrupts.lock);
 }
@@ -96,7 +96,7 @@ static void mask_written(struct uvf_pci *pci, const struct pci_capability *capab
 			 const struct pci_write *write)
 {
 	pthread_mutex_lock(&pci->interrupts.lock);
-	pci->interrupts.msi.masked = write->new;
+	pci->interrupts.msi.masked = write->after;
 	pci_msi_deliver(pci);
 	pthread_mutex_unlock(&pci->interrupts.lock);
 }

@@ -235,9 +235,9 @@ static void control_written(struct uvf_pci *pci, const struct pci_capability *ca
 	struct pci_msix *msix = &pci->interrupts.msix;
 
 	pthread_mutex_lock(&pci->interrupts.lock);
-	msix->function_masked = write->new &PCI_MSIX_FLAGS_MASKALL;
+	msix->function_masked = write->after & PCI_MSIX_FLAGS_MASKALL;
 	/* What was pending for the driver that switches MSI-X off is not for the next. */
-	if (write->old & ~write->new &PCI_MSIX_FLAGS_ENABLE)
+	if (write->before & ~write->after & PCI_MSIX_FLAGS_ENABLE)
 		memset(msix->pending, 0, (size_t)pci_msix_pba_size(msix->vectors));
 	pci_msix_deliver(pci);
 	pthread_mutex_unlock(&pci->interrupts.lock);

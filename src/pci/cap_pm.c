@@ -25,18 +25,18 @@ bool pci_powered(const struct uvf_pci *pci)
 static void state_written(struct uvf_pci *pci, const struct pci_capability *capability,
 			  const struct pci_write *write)
 {
-	uint32_t old = write->old & PCI_PM_CTRL_STATE_MASK;
-	uint32_t new = write->new &PCI_PM_CTRL_STATE_MASK;
+	uint32_t before = write->before & PCI_PM_CTRL_STATE_MASK;
+	uint32_t after = write->after & PCI_PM_CTRL_STATE_MASK;
 
 	/* A write of a state that the function doesn't have is completed and changes nothing. */
-	if (new == 1 || new == 2) {
-		pci_put16(pci, capability, PCI_PM_CTRL, (uint16_t)write->old);
+	if (after == 1 || after == 2) {
+		pci_put16(pci, capability, PCI_PM_CTRL, (uint16_t)write->before);
 		return;
 	}
-	if (old && !new && !(write->new &PCI_PM_CTRL_NO_SOFT_RESET))
-		uvf_device_do_reset(pci->dev, UVF_RESET_PM);
-	else
+	if (!before || after || write->after & PCI_PM_CTRL_NO_SOFT_RESET)
 		pci_update_bus_master(pci);
+	else if (uvf_device_do_reset(pci->dev, UVF_RESET_PM))
+		uvf_device_log(pci->dev, UVF_LOG_ERROR, "reset on the way to D0 failed");
 }
 
 static const struct pci_register registers[] = {

@@ -135,27 +135,27 @@ int pci_config_read(struct uvf_device *dev, uint32_t index, uint64_t offset, voi
 /* ---- Writing ---- */
 
 static uint32_t merge(const struct uvf_pci *pci, const struct pci_capability *capability,
-		      unsigned dword, uint32_t old, uint32_t value, uint32_t enabled)
+		      unsigned dword, uint32_t before, uint32_t value, uint32_t enabled)
 {
-	uint32_t new = old;
+	uint32_t after = before;
 
 	for (const struct pci_register *row = capability->registers; row->size; row++) {
 		for (unsigned offset = first_register(row, dword);
 		     offset < end_register(row, dword); offset += row->size) {
 			unsigned shift = (offset - dword) * 8;
 			uint32_t exists = existing_bits(pci, capability, row, offset);
-			uint32_t writable = (row->writable & exists) << shift & enabled;
-			uint32_t clear = (row->clear & exists) << shift & enabled;
+			uint32_t writable = ((row->writable & exists) << shift) & enabled;
+			uint32_t clear = ((row->clear & exists) << shift) & enabled;
 
-			new = (new & ~writable) | (value & writable);
-			new &= ~(value & clear);
+			after = (after & ~writable) | (value & writable);
+			after &= ~(value & clear);
 		}
 	}
-	return new;
+	return after;
 }
 
 static void call_hooks(struct uvf_pci *pci, const struct pci_capability *capability, unsigned dword,
-		       uint32_t old, uint32_t new, uint32_t value, uint32_t enabled)
+		       uint32_t before, uint32_t after, uint32_t value, uint32_t enabled)
 {
 	for (const struct pci_register *row = capability->registers; row->size; row++) {
 		if (!row->written)
@@ -166,12 +166,12 @@ static void call_hooks(struct uvf_pci *pci, const struct pci_capability *capabil
 			uint32_t mask = register_mask(row);
 			struct pci_write write = {
 				.offset = (uint16_t)offset,
-				.written = (value & enabled) >> shift & mask,
-				.old = old >> shift & mask,
-				.new = new >> shift &mask,
+				.written = ((value & enabled) >> shift) & mask,
+				.before = (before >> shift) & mask,
+				.after = (after >> shift) & mask,
 			};
 
-			if (enabled >> shift & mask)
+			if ((enabled >> shift) & mask)
 				row->written(pci, capability, &write);
 		}
 	}
@@ -180,14 +180,14 @@ static void call_hooks(struct uvf_pci *pci, const struct pci_capability *capabil
 static void write_dword(struct uvf_pci *pci, uint16_t at, uint32_t value, uint32_t enabled)
 {
 	const struct pci_capability *capability = owner_of(pci, at);
-	uint32_t old = uvf_get_le32(pci->config + at);
-	uint32_t new;
+	uint32_t before = uvf_get_le32(pci->config + at);
+	uint32_t after;
 
 	if (!capability)
 		return;
-	new = merge(pci, capability, at - capability->offset, old, value, enabled);
-	uvf_put_le32(pci->config + at, new);
-	call_hooks(pci, capability, at - capability->offset, old, new, value, enabled);
+	after = merge(pci, capability, at - capability->offset, before, value, enabled);
+	uvf_put_le32(pci->config + at, after);
+	call_hooks(pci, capability, at - capability->offset, before, after, value, enabled);
 }
 
 int pci_config_write(struct uvf_device *dev, uint32_t index, uint64_t offset, const void *buf,
@@ -227,7 +227,8 @@ static uint32_t surviving_bits(const struct pci_capability *capability, unsigned
 	return bits;
 }
 
-/* VFIO's reset and a new owner make the device new; what the bus resets leaves some bits alone. */
+/* VFIO's reset and a new owner make the device new; what the bus resets leaves some bits alone.
+ */
 static bool leaves_bits(enum uvf_reset kind)
 {
 	return kind == UVF_RESET_FLR || kind == UVF_RESET_PM || kind == UVF_RESET_HOT;

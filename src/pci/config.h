@@ -29,8 +29,8 @@ struct pci_capability;
 struct pci_write {
 	uint16_t offset;  /* of the register, in its capability */
 	uint32_t written; /* what the driver wrote; bytes that it didn't are 0 */
-	uint32_t old;
-	uint32_t new;
+	uint32_t before;
+	uint32_t after;
 };
 
 /*

@@ -52,7 +52,7 @@ void pci_update_bus_master(struct uvf_pci *pci)
 static void command_written(struct uvf_pci *pci, const struct pci_capability *header,
 			    const struct pci_write *write)
 {
-	pci_intx_disable(pci, write->new &PCI_COMMAND_INTX_DISABLE);
+	pci_intx_disable(pci, write->after & PCI_COMMAND_INTX_DISABLE);
 	pci_update_bus_master(pci);
 }
 

@@ -77,7 +77,7 @@ static inline int bar_model_write(struct uvf_device *dev, uint32_t index, uint64
 	return 0;
 }
 
-static const uint8_t test_rom[3000] = {0x55, 0xaa, [2999] = 0x77};
+static const uint8_t rom_bytes[3000] = {0x55, 0xaa, [2999] = 0x77};
 static const uint8_t vendor_data[5] = {1, 2, 3, 4, 5};
 static const uint8_t vendor_writable[5] = {0xff, 0, 0x0f, 0, 0xf0};
 
@@ -130,8 +130,8 @@ static const struct uvf_pci_description everything = {
 			       .read = bar_model_read,
 			       .write = bar_model_write},
 		},
-	.rom = test_rom,
-	.rom_size = sizeof(test_rom),
+	.rom = rom_bytes,
+	.rom_size = sizeof(rom_bytes),
 	.capabilities = all_capabilities,
 	.capability_count = UVF_ARRAY_SIZE(all_capabilities),
 };

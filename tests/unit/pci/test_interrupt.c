@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* INTx, MSI and MSI-X: levels, masks, pending bits, folding, and races between them. */
+#include "pci_test.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+static int setup(void **state)
+{
+	static struct model model;
+
+	*state = device_from(&everything, &model);
+	enable_memory(*state);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	uvf_device_free(*state);
+	return 0;
+}
+
+/* ---- INTx ---- */
+
+static bool interrupt_status(struct uvf_device *dev)
+{
+	return config_read(dev, PCI_STATUS, 2) & PCI_STATUS_INTERRUPT;
+}
+
+static void unmask_intx(struct uvf_device *dev)
+{
+	const struct uvf_irq_set set = {
+		.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK,
+		.index = VFIO_PCI_INTX_IRQ_INDEX,
+		.count = 1,
+	};
+
+	assert_int_equal(uvf_irq_set(dev, &set), 0);
+}
+
+static void test_intx(void **state)
+{
+	struct uvf_device *dev = *state;
+	int fd;
+
+	bind_irqs(dev, VFIO_PCI_INTX_IRQ_INDEX, 1, &fd);
+	uvf_pci_intx(dev, true);
+	assert_int_equal(signals(fd), 1);
+	assert_true(interrupt_status(dev));
+	/* The status bit can't be written. */
+	config_write(dev, PCI_STATUS, 0xffff, 2);
+	assert_true(interrupt_status(dev));
+	uvf_pci_intx(dev, false);
+	assert_false(interrupt_status(dev));
+	unmask_intx(dev);
+	assert_int_equal(signals(fd), 0);
+	uvf_pci_intx(dev, true);
+	assert_int_equal(signals(fd), 1);
+	unmask_intx(dev);
+	assert_int_equal(signals(fd), 1);
+	close(fd);
+}
+
+static void test_intx_disable(void **state)
+{
+	struct uvf_device *dev = *state;
+	int fd;
+
+	bind_irqs(dev, VFIO_PCI_INTX_IRQ_INDEX, 1, &fd);
+	config_write(dev, PCI_COMMAND, PCI_COMMAND_INTX_DISABLE, 2);
+	uvf_pci_intx(dev, true);
+	assert_int_equal(signals(fd), 0);
+	assert_true(interrupt_status(dev));
+	config_write(dev, PCI_COMMAND, 0, 2);
+	assert_int_equal(signals(fd), 1);
+	uvf_device_reset(dev, UVF_RESET_DEVICE);
+	assert_false(interrupt_status(dev));
+	unmask_intx(dev);
+	assert_int_equal(signals(fd), 0);
+	close(fd);
+}
+
+/* ---- MSI ---- */
+
+static void test_msi(void **state)
+{
+	struct uvf_device *dev = *state;
+	uint32_t at = find(dev, PCI_CAP_ID_MSI, false);
+	int fds[8];
+
+	assert_false(uvf_pci_msi(dev, 0));
+	bind_irqs(dev, VFIO_PCI_MSI_IRQ_INDEX, 8, fds);
+	/* MSI Enable is not asked for. */
+	assert_true(uvf_pci_msi(dev, 5));
+	assert_int_equal(signals(fds[5]), 1);
+	/* Four are allocated: the others fold onto the first. */
+	config_write(dev, at + PCI_MSI_FLAGS, PCI_MSI_FLAGS_ENABLE | 2 << 4, 2);
+	assert_true(uvf_pci_msi(dev, 3));
+	assert_true(uvf_pci_msi(dev, 4));
+	assert_true(uvf_pci_msi(dev, UINT32_MAX));
+	assert_int_equal(signals(fds[3]), 1);
+	assert_int_equal(signals(fds[4]), 0);
+	assert_int_equal(signals(fds[0]), 2);
+	/* More than there are: all of them. */
+	config_write(dev, at + PCI_MSI_FLAGS, PCI_MSI_FLAGS_ENABLE | 7 << 4, 2);
+	assert_true(uvf_pci_msi(dev, 7));
+	assert_int_equal(signals(fds[7]), 1);
+	disable_irqs(dev, VFIO_PCI_MSI_IRQ_INDEX);
+	assert_false(uvf_pci_msi(dev, 0));
+	close_all(fds, 8);
+}
+
+static void test_msi_masks(void **state)
+{
+	struct uvf_device *dev = *state;
+	uint32_t at = find(dev, PCI_CAP_ID_MSI, false);
+	int fds[8];
+
+	bind_irqs(dev, VFIO_PCI_MSI_IRQ_INDEX, 8, fds);
+	config_write(dev, at + PCI_MSI_FLAGS, PCI_MSI_FLAGS_ENABLE | 3 << 4, 2);
+	config_write(dev, at + PCI_MSI_MASK_64, 0x06, 4);
+	uvf_pci_msi(dev, 1);
+	uvf_pci_msi(dev, 1);
+	uvf_pci_msi(dev, 2);
+	uvf_pci_msi(dev, 3);
+	assert_int_equal(signals(fds[1]), 0);
+	assert_int_equal(signals(fds[3]), 1);
+	assert_int_equal(config_read(dev, at + PCI_MSI_PENDING_64, 4), 0x06);
+	config_write(dev, at + PCI_MSI_PENDING_64, 0, 4);
+	assert_int_equal(config_read(dev, at + PCI_MSI_PENDING_64, 4), 0x06);
+	/* Only what is unmasked is delivered, once. */
+	config_write(dev, at + PCI_MSI_MASK_64, 0x04, 1);
+	assert_int_equal(signals(fds[1]), 1);
+	assert_int_equal(signals(fds[2]), 0);
+	assert_int_equal(config_read(dev, at + PCI_MSI_PENDING_64, 4), 0x04);
+	/* Switching MSI off forgets. */
+	config_write(dev, at + PCI_MSI_FLAGS, 0, 2);
+	assert_int_equal(config_read(dev, at + PCI_MSI_PENDING_64, 4), 0);
+	config_write(dev, at + PCI_MSI_MASK_64, 0, 4);
+	assert_int_equal(signals(fds[2]), 0);
+	close_all(fds, 8);
+}
+
+/* ---- MSI-X ---- */
+
+static uint64_t control_of(unsigned vector)
+{
+	return MSIX_TABLE + 16ULL * vector + PCI_MSIX_ENTRY_VECTOR_CTRL;
+}
+
+static bool is_pending(struct uvf_device *dev, unsigned vector)
+{
+	return bar_read32(dev, 0, MSIX_PBA + vector / 32 * 4) >> vector % 32 & 1;
+}
+
+static void test_msix_entry_masks(void **state)
+{
+	static const unsigned vectors[] = {0, 31, 32, 63, 64, MSIX_VECTORS - 1};
+	struct uvf_device *dev = *state;
+	int fds[MSIX_VECTORS];
+
+	bind_irqs(dev, VFIO_PCI_MSIX_IRQ_INDEX, MSIX_VECTORS, fds);
+	for (size_t i = 0; i < UVF_ARRAY_SIZE(vectors); i++) {
+		unsigned vector = vectors[i];
+
+		/* The table says masked, but nobody has programmed it. */
+		assert_int_equal(bar_read32(dev, 0, control_of(vector)), 1);
+		assert_true(uvf_pci_msi(dev, vector));
+		assert_int_equal(signals(fds[vector]), 1);
+		/* The first write makes the mask bit count, even one of the address. */
+		bar_write32(dev, 0, MSIX_TABLE + 16 * vector, 0xfee00000);
+		assert_true(uvf_pci_msi(dev, vector));
+		assert_true(uvf_pci_msi(dev, vector));
+		assert_int_equal(signals(fds[vector]), 0);
+		assert_true(is_pending(dev, vector));
+		bar_write32(dev, 0, control_of(vector), 0);
+		assert_int_equal(signals(fds[vector]), 1);
+		assert_false(is_pending(dev, vector));
+		assert_true(uvf_pci_msi(dev, vector));
+		assert_int_equal(signals(fds[vector]), 1);
+	}
+	/* One that isn't there is nobody's. */
+	assert_true(uvf_pci_msi(dev, MSIX_VECTORS));
+	assert_true(uvf_pci_msi(dev, UINT32_MAX));
+	uvf_device_reset(dev, UVF_RESET_FLR);
+	close_all(fds, MSIX_VECTORS);
+}
+
+static void test_msix_function_mask(void **state)
+{
+	struct uvf_device *dev = *state;
+	uint32_t at = find(dev, PCI_CAP_ID_MSIX, false);
+	int fds[MSIX_VECTORS];
+
+	bind_irqs(dev, VFIO_PCI_MSIX_IRQ_INDEX, MSIX_VECTORS, fds);
+	config_write(dev, at + PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_MASKALL, 2);
+	uvf_pci_msi(dev, 0);
+	uvf_pci_msi(dev, 69);
+	assert_int_equal(signals(fds[0]) + signals(fds[69]), 0);
+	assert_true(is_pending(dev, 0) && is_pending(dev, 69));
+	bar_write32(dev, 0, control_of(69), 1);
+	config_write(dev, at + PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE, 2);
+	assert_int_equal(signals(fds[0]), 1);
+	assert_int_equal(signals(fds[69]), 0);
+	assert_true(is_pending(dev, 69));
+	/* Switching MSI-X off forgets. */
+	config_write(dev, at + PCI_MSIX_FLAGS, 0, 2);
+	assert_false(is_pending(dev, 69));
+	close_all(fds, MSIX_VECTORS);
+}
+
+/* Pending while the vectors have no eventfds yet: delivered when they get them. */
+static void test_msix_waits_for_eventfds(void **state)
+{
+	struct uvf_device *dev = *state;
+	int fds[MSIX_VECTORS];
+
+	bind_irqs(dev, VFIO_PCI_MSIX_IRQ_INDEX, MSIX_VECTORS, fds);
+	bar_write32(dev, 0, control_of(3), 1);
+	uvf_pci_msi(dev, 3);
+	disable_irqs(dev, VFIO_PCI_MSIX_IRQ_INDEX);
+	close_all(fds, MSIX_VECTORS);
+	bar_write32(dev, 0, control_of(3), 0);
+	assert_true(is_pending(dev, 3));
+	bind_irqs(dev, VFIO_PCI_MSIX_IRQ_INDEX, MSIX_VECTORS, fds);
+	assert_int_equal(signals(fds[3]), 1);
+	assert_false(is_pending(dev, 3));
+	close_all(fds, MSIX_VECTORS);
+}
+
+static void test_reset_forgets(void **state)
+{
+	struct uvf_device *dev = *state;
+	int fds[MSIX_VECTORS];
+
+	bind_irqs(dev, VFIO_PCI_MSIX_IRQ_INDEX, MSIX_VECTORS, fds);
+	bar_write32(dev, 0, control_of(3), 1);
+	uvf_pci_msi(dev, 3);
+	uvf_device_reset(dev, UVF_RESET_DEVICE);
+	enable_memory(dev);
+	assert_false(is_pending(dev, 3));
+	assert_int_equal(signals(fds[3]), 0);
+	uvf_pci_msi(dev, 3);
+	assert_int_equal(signals(fds[3]), 1);
+	close_all(fds, MSIX_VECTORS);
+}
+
+/* ---- Races ---- */
+
+#define RAISES 2000
+
+struct racer {
+	struct uvf_device *dev;
+	int fd;
+	atomic_uint raised; /* interrupts sent */
+	atomic_uint seen;   /* of those, how many the handler knows of */
+	atomic_bool failed;
+};
+
+/*
+ * A device that raises again only when the last interrupt was handled: one lost, and it stops for
+ * good. The wait is long, so that only a lost one ends it.
+ */
+static void *raise_and_wait(void *opaque)
+{
+	struct racer *racer = opaque;
+
+	for (unsigned i = 1; i <= RAISES; i++) {
+		struct pollfd readable = {.fd = racer->fd, .events = POLLIN};
+
+		atomic_store(&racer->raised, i);
+		uvf_pci_msi(racer->dev, 1);
+		if (poll(&readable, 1, 60000) != 1) {
+			atomic_store(&racer->failed, true);
+			break;
+		}
+		signals(racer->fd);
+		atomic_store(&racer->seen, i);
+	}
+	return NULL;
+}
+
+typedef void set_mask(struct uvf_device *dev, bool masked);
+
+static void mask_msi(struct uvf_device *dev, bool masked)
+{
+	config_write(dev, find(dev, PCI_CAP_ID_MSI, false) + (uint32_t)PCI_MSI_MASK_64,
+		     masked ? 2 : 0, 4);
+}
+
+static void mask_entry(struct uvf_device *dev, bool masked)
+{
+	bar_write32(dev, 0, control_of(1), masked);
+}
+
+static void mask_function(struct uvf_device *dev, bool masked)
+{
+	config_write(dev, find(dev, PCI_CAP_ID_MSIX, false) + (uint32_t)PCI_MSIX_FLAGS,
+		     PCI_MSIX_FLAGS_ENABLE | (masked ? PCI_MSIX_FLAGS_MASKALL : 0), 2);
+}
+
+static void race(struct uvf_device *dev, uint32_t index, uint32_t count, set_mask *mask)
+{
+	struct racer racer = {.dev = dev};
+	int fds[MSIX_VECTORS];
+	pthread_t thread;
+
+	bind_irqs(dev, index, count, fds);
+	racer.fd = fds[1];
+	assert_int_equal(pthread_create(&thread, NULL, raise_and_wait, &racer), 0);
+	while (atomic_load(&racer.seen) < RAISES && !atomic_load(&racer.failed)) {
+		mask(dev, true);
+		mask(dev, false);
+	}
+	pthread_join(thread, NULL);
+	assert_false(atomic_load(&racer.failed));
+	assert_int_equal(atomic_load(&racer.raised), RAISES);
+	close_all(fds, count);
+}
+
+static void test_race_msi(void **state)
+{
+	race(*state, VFIO_PCI_MSI_IRQ_INDEX, 8, mask_msi);
+}
+
+static void test_race_entry(void **state)
+{
+	race(*state, VFIO_PCI_MSIX_IRQ_INDEX, MSIX_VECTORS, mask_entry);
+}
+
+static void test_race_function(void **state)
+{
+	race(*state, VFIO_PCI_MSIX_IRQ_INDEX, MSIX_VECTORS, mask_function);
+}
+
+/* A worker moves the line while the driver switches it off and on and reads its status. */
+static void *toggle(void *opaque)
+{
+	for (unsigned i = 0; i < RAISES; i++)
+		uvf_pci_intx(opaque, i % 2);
+	uvf_pci_intx(opaque, true);
+	return NULL;
+}
+
+static void test_race_intx(void **state)
+{
+	struct uvf_device *dev = *state;
+	pthread_t thread;
+	int fd;
+
+	bind_irqs(dev, VFIO_PCI_INTX_IRQ_INDEX, 1, &fd);
+	assert_int_equal(pthread_create(&thread, NULL, toggle, dev), 0);
+	for (unsigned i = 0; i < RAISES; i++) {
+		config_write(dev, PCI_COMMAND, i % 2 ? PCI_COMMAND_INTX_DISABLE : 0, 2);
+		(void)interrupt_status(dev);
+	}
+	config_write(dev, PCI_COMMAND, 0, 2);
+	pthread_join(thread, NULL);
+	assert_true(interrupt_status(dev));
+	unmask_intx(dev);
+	assert_true(signals(fd) > 0);
+	close(fd);
+}
+
+#define WITH_DEVICE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		WITH_DEVICE(test_intx),
+		WITH_DEVICE(test_intx_disable),
+		WITH_DEVICE(test_msi),
+		WITH_DEVICE(test_msi_masks),
+		WITH_DEVICE(test_msix_entry_masks),
+		WITH_DEVICE(test_msix_function_mask),
+		WITH_DEVICE(test_msix_waits_for_eventfds),
+		WITH_DEVICE(test_reset_forgets),
+		WITH_DEVICE(test_race_msi),
+		WITH_DEVICE(test_race_entry),
+		WITH_DEVICE(test_race_function),
+		WITH_DEVICE(test_race_intx),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
