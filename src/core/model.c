@@ -66,7 +66,7 @@ int uvf_model_create(const char *text, struct uvf_device **devp, struct uvf_erro
 	model = uvf_model_find(name);
 	ret = model ? uvf_spec_parse(text, model->keys, &spec, error) : unknown_model(name, error);
 	free(name);
-	if (ret)
+	if (!model || ret)
 		return ret;
 	ret = model->create(spec, devp, error);
 	uvf_spec_free(spec);

@@ -272,6 +272,7 @@ static int deassign(struct uvf_device *dev, struct uvf_irq_set *set)
 		set->start += set->count;
 		left -= set->count;
 	}
+	set->fds = NULL;
 	return ret;
 }
 
