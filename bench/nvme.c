@@ -268,29 +268,18 @@ out:
 	return ret;
 }
 
-static int print_json(const char *path)
+static void print_json(void)
 {
-	FILE *file = fopen(path, "we");
-
-	if (!file) {
-		perror(path);
-		return 1;
-	}
-	fprintf(file, "[");
 	for (size_t i = 0; i < FIGURES; i++) {
 		const struct figure *figure = &figures[i];
 
-		fprintf(file,
-			"%s\n  {\"bench\": \"nvme\", \"name\": \"4 KiB random read, %s, depth "
-			"%u\", \"unit\": \"IOPS\", \"figure\": %.0f, \"goal\": %.0f, \"floor\": "
-			"%.0f, \"floor_name\": \"%s\", \"ratio\": %.3f, \"clean_slices\": %zu, "
-			"\"slices\": %zu}",
-			i ? "," : "", figure->back_end, figure->depth, figure->rate, figure->goal,
-			figure->floor, figure->floor_name, figure->rate / figure->floor,
-			figure->clean, figure->slices);
+		printf("%s\n{\"name\": \"4 KiB random read, %s, depth %u\", \"unit\": \"IOPS\", "
+		       "\"figure\": %.0f, \"goal\": %.0f, \"floor\": %.0f, \"floor_name\": \"%s\", "
+		       "\"clean_slices\": %zu, \"slices\": %zu}",
+		       i ? "," : "[", figure->back_end, figure->depth, figure->rate, figure->goal,
+		       figure->floor, figure->floor_name, figure->clean, figure->slices);
 	}
-	fprintf(file, "\n]\n");
-	return fclose(file) ? 1 : 0;
+	printf("\n]\n");
 }
 
 static void print_table(void)
@@ -322,20 +311,23 @@ static void floor_run(const struct bench *bench, struct figure *figure)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"json", required_argument, NULL, 'j'},
+		{"json", no_argument, NULL, 'j'},
 		{"uvfio", required_argument, NULL, 'u'},
 		{0},
 	};
 	struct bench bench = {.program = "build/uvfio"};
-	const char *json = NULL;
+	bool json = false;
 	int option, failed = 0;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (option != 'j' && option != 'u') {
-			fprintf(stderr, "usage: %s [--json FILE] [--uvfio PROGRAM]\n", argv[0]);
+		if (option == 'j') {
+			json = true;
+		} else if (option == 'u') {
+			bench.program = optarg;
+		} else {
+			fprintf(stderr, "usage: %s [--json] [--uvfio PROGRAM]\n", argv[0]);
 			return 2;
 		}
-		*(option == 'j' ? &json : &bench.program) = optarg;
 	}
 	if (bench_cpus(bench.cpus)) {
 		fprintf(stderr, "bench: needs two cores\n");
@@ -353,8 +345,9 @@ int main(int argc, char **argv)
 		failed |= figure_run(&bench, &figures[i]);
 	}
 	rmdir(bench.directory);
-	print_table();
 	if (json)
-		failed |= print_json(json);
+		print_json();
+	else
+		print_table();
 	return failed ? 1 : 0;
 }
