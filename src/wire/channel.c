@@ -25,10 +25,10 @@ uint64_t uvf_wire_now(void)
 
 void uvf_channel_set_timeout(struct uvf_channel *channel, uint32_t timeout_ms)
 {
-	struct timeval limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
+	struct timeval time = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
 
 	channel->timeout = (uint64_t)timeout_ms * 1000000;
-	setsockopt(channel->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	setsockopt(channel->fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof(time));
 }
 
 int uvf_channel_new(const struct uvf_channel_config *config, struct uvf_channel **channelp)
@@ -46,7 +46,7 @@ int uvf_channel_new(const struct uvf_channel_config *config, struct uvf_channel 
 	channel->max_fds = config->max_fds < UVF_FDPASS_MAX ? config->max_fds : UVF_FDPASS_MAX;
 	channel->max_message = sizeof(struct uvf_wire_header) + config->max_payload;
 	/* Large, but only what is touched is there. */
-	channel->capacity = 2 * channel->max_message;
+	channel->capacity = 3 * channel->max_message;
 	channel->buffer = malloc(channel->capacity);
 	channel->fd_capacity = 4 * (size_t)channel->max_fds;
 	channel->fds = calloc(channel->fd_capacity + 1, sizeof(*channel->fds));
@@ -230,24 +230,35 @@ static int scan(struct uvf_channel *channel)
 	return 0;
 }
 
-/* Makes room. With the lock held, while nobody receives and no request is being read. */
+/*
+ * How far to fill the buffer: while a request is being read there must be room for the replies to
+ * calls that it makes.
+ */
+static size_t limit(const struct uvf_channel *channel)
+{
+	return channel->taken ? channel->capacity : 2 * channel->max_message;
+}
+
+/*
+ * Makes room: what has been dealt with goes, and what is left moves down when it must. A request
+ * that is being read stays where it is. With the lock held, while nobody receives.
+ */
 static void compact(struct uvf_channel *channel)
 {
-	if (!channel->requests)
-		channel->start = channel->scanned;
-	if (!channel->start)
+	size_t base = channel->taken ? channel->start : 0;
+	size_t from = channel->requests ? channel->start : channel->scanned;
+
+	if (from == base)
 		return;
-	if (channel->start < channel->end) {
-		/* A tail moves only when it must: when what is left could be too little. */
-		if (channel->capacity - channel->scanned >= channel->max_message)
+	if (from < channel->end) {
+		if (limit(channel) >= channel->scanned + channel->max_message)
 			return;
-		memmove(channel->buffer, channel->buffer + channel->start,
-			channel->end - channel->start);
+		memmove(channel->buffer + base, channel->buffer + from, channel->end - from);
 	}
-	channel->position += channel->start;
-	channel->scanned -= channel->start;
-	channel->end -= channel->start;
-	channel->start = 0;
+	channel->position += from - base;
+	channel->scanned -= from - base;
+	channel->end -= from - base;
+	channel->start = base;
 }
 
 /* Keeps descriptors for the message that the last byte received belongs to. */
@@ -276,9 +287,8 @@ static bool receive(struct uvf_channel *channel, int flags)
 	ssize_t got;
 	int ret = 0;
 
-	if (!channel->taken)
-		compact(channel);
-	room = channel->capacity - channel->end;
+	compact(channel);
+	room = limit(channel) > channel->end ? limit(channel) - channel->end : 0;
 	if (!room) {
 		uvf_channel_lose(channel, -ENOBUFS);
 		return false;
