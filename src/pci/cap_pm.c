@@ -8,6 +8,7 @@
 static int pm_init(struct uvf_pci *pci, const struct pci_capability *capability,
 		   const struct uvf_pci_capability *given)
 {
+	pci->power = capability;
 	/* Version 3, neither D1 nor D2, no PME. */
 	pci_init16(pci, capability, PCI_PM_PMC, 3);
 	pci_init16(pci, capability, PCI_PM_CTRL,
@@ -17,9 +18,7 @@ static int pm_init(struct uvf_pci *pci, const struct pci_capability *capability,
 
 bool pci_powered(const struct uvf_pci *pci)
 {
-	const struct pci_capability *pm = pci_find(pci, PCI_CAP_ID_PM, false);
-
-	return !pm || !(pci_get16(pci, pm, PCI_PM_CTRL) & PCI_PM_CTRL_STATE_MASK);
+	return !pci->power || !(pci_get16(pci, pci->power, PCI_PM_CTRL) & PCI_PM_CTRL_STATE_MASK);
 }
 
 static void state_written(struct uvf_pci *pci, const struct pci_capability *capability,

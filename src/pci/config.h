@@ -130,7 +130,8 @@ struct uvf_pci {
 	struct pci_bar bars[PCI_BARS];
 	const void *rom;
 	uint64_t rom_size;
-	bool bus_master; /* as the core was last told */
+	const struct pci_capability *power; /* NULL: always in D0 */
+	bool bus_master;		    /* as the core was last told */
 	uint16_t config_size;
 	uint8_t *config;
 	uint8_t *initial;	  /* the values after a reset */
