@@ -127,7 +127,8 @@ struct nvme_file_config {
 /*
  * Opens a file or a block device. A writer locks it against everyone else, a reader against
  * writers; the lock goes with the process, however that ends. A size that is not a multiple of the
- * block size is rounded down.
+ * block size is rounded down. The program ignores SIGXFSZ where it has a limit on file sizes: a
+ * write past that is -EFBIG.
  * Errors: -EBUSY (in use by another process), -EINVAL (not a file or block device, empty, blocks
  * smaller than direct I/O there needs, no direct I/O there), and those of open(2).
  */

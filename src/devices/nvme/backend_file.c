@@ -225,8 +225,10 @@ static int open_channel(struct nvme_backend *backend, unsigned depth,
 	/* Absent, forbidden, or older than what we ask of it. */
 	if (ret != -ENOSYS && ret != -EPERM && ret != -EACCES && ret != -EINVAL)
 		return ret;
-	uvf_logf(&file->log, UVF_LOG_WARNING, file->who,
-		 "io_uring is not available (%s): one request at a time, slowly", strerror(-ret));
+	if (!atomic_exchange(&file->said_no_uring, true))
+		uvf_logf(&file->log, UVF_LOG_WARNING, file->who,
+			 "io_uring is not available (%s): one request at a time, slowly",
+			 strerror(-ret));
 	return file_open_sync_channel(file, depth, channelp, error);
 }
 

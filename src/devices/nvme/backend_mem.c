@@ -12,6 +12,9 @@
 #include "base/bytes.h"
 #include "devices/nvme/backend.h"
 
+/* From here on giving pages back costs less than writing them, and never takes long. */
+#define LARGE (1u << 20)
+
 struct mem_backend {
 	struct nvme_backend base;
 	size_t mapped;
@@ -75,7 +78,7 @@ static int mem_submit(struct nvme_channel *channel, struct nvme_io *io)
 
 	if (ret < 0)
 		return ret;
-	if (io->op == NVME_IO_WRITE_ZEROES && io->flags & NVME_IO_UNMAP)
+	if (io->op == NVME_IO_WRITE_ZEROES && (io->flags & NVME_IO_UNMAP || io->size >= LARGE))
 		return mem_discard(mem, io);
 	return mem_operations[io->op](mem, io);
 }

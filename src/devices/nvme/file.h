@@ -32,6 +32,7 @@ struct file_backend {
 
 	/* Learnt on the way, by any channel. */
 	atomic_bool no_block_discard, no_punch, no_zero_range;
+	atomic_bool said_no_uring; /* in the log, once */
 	/*
 	 * A buffered write that could not reach the disk is reported once, by the kernel's choice
 	 * to whoever syncs next, and is then forgotten with its data. A later flush must not

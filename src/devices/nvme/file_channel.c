@@ -194,9 +194,9 @@ void file_step_get(struct file_channel *channel, struct nvme_io *io, struct file
 /* A write step of a buffered file couldn't reach the disk: see struct file_backend. */
 static void lose_writes(struct file_backend *file, int result)
 {
-	if (file->direct || !result)
+	if (file->direct ||
+	    atomic_exchange_explicit(&file->lost_writes, result, memory_order_relaxed))
 		return;
-	atomic_store_explicit(&file->lost_writes, result, memory_order_relaxed);
 	uvf_logf(&file->log, UVF_LOG_ERROR, file->who,
 		 "writes were lost, no flush will succeed from here on: %s", strerror(-result));
 }

@@ -2,6 +2,9 @@
 /*
  * Carries steps out on the calling thread, where io_uring isn't available. A request runs when it
  * is reaped; nothing ever happens behind the thread's back, so there is nothing to sleep for.
+ *
+ * System calls: eventfd2 to make a channel; preadv2, pwritev2, fdatasync, fallocate and
+ * ioctl(BLKDISCARD) to reap.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,133 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/*
- * Files as NVMe storage, for real: each test with and without the page cache, with io_uring and
- * without. Files are in a directory beside the build, on a disk.
- */
-#include "nvme_storage.h"
+/* Files as NVMe storage: what is written is there, whole, whatever gets in the way. */
+#include "nvme_file_world.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "devices/nvme/file.h"
-
-#define SIZE	(4u << 20)
-#define PATTERN 11
-#define UPDATE	12
-
-struct variant {
-	bool direct, no_uring;
-};
-
-struct world {
-	const struct variant *variant;
-	char directory[64], path[96];
-	int fd; /* of the file, for looks behind the backend's back */
-	struct nvme_backend *backend;
-	struct nvme_channel *channel;
-	char *memory; /* SIZE bytes and a page, aligned */
-};
-
-static struct nvme_file_config config_of(const struct world *world)
-{
-	return (struct nvme_file_config){
-		.common = {.who = "test"},
-		.path = world->path,
-		.direct = world->variant->direct,
-		.no_uring = world->variant->no_uring,
-	};
-}
-
-static int setup(void **state)
-{
-	struct world *world = calloc(1, sizeof(*world));
-	struct nvme_file_config config;
-	struct uvf_error error;
-	int ret;
-
-	world->variant = *state;
-	strcpy(world->directory, "nvme-file-XXXXXX");
-	assert_non_null(mkdtemp(world->directory));
-	snprintf(world->path, sizeof(world->path), "%s/disk", world->directory);
-	world->memory = aligned_alloc(4096, SIZE + 4096);
-	fill(world->memory, 0, SIZE, PATTERN);
-	world->fd = open(world->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	assert_int_equal(write(world->fd, world->memory, SIZE), SIZE);
-	memset(world->memory, 0, SIZE);
-	config = config_of(world);
-	*state = world;
-	ret = nvme_backend_open_file(&config, &world->backend, &error);
-	/* Where the build is may have no direct I/O: that it is said clearly is all there is. */
-	if (ret == -EINVAL && config.direct && strstr(error.text, "no direct I/O"))
-		return 0;
-	assert_int_equal(ret, 0);
-	assert_int_equal(nvme_channel_open(world->backend, 8, &world->channel, NULL), 0);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct world *world = *state;
-
-	nvme_channel_close(world->channel);
-	nvme_backend_close(world->backend);
-	close(world->fd);
-	unlink(world->path);
-	rmdir(world->directory);
-	free(world->memory);
-	free(world);
-	return 0;
-}
-
-static struct world *world_or_skip(void **state)
-{
-	struct world *world = *state;
-
-	if (!world->channel)
-		skip();
-	return world;
-}
-
-/* The whole file: PATTERN, but for [offset, offset + size), which is UPDATE or (seed 0) zeroes. */
-static void check_file(const struct world *world, uint64_t offset, uint64_t size, unsigned seed)
-{
-	char *bytes = malloc(SIZE);
-
-	assert_int_equal(pread(world->fd, bytes, SIZE, 0), SIZE);
-	check_filled(bytes, 0, offset, PATTERN);
-	if (seed)
-		check_filled(bytes + offset, offset, size, seed);
-	else
-		check_zero(bytes + offset, size);
-	check_filled(bytes + offset + size, offset + size, SIZE - offset - size, PATTERN);
-	free(bytes);
-}
-
-static void describes_itself(void **state)
-{
-	struct world *world = world_or_skip(state);
-	struct nvme_backend *backend = world->backend;
-
-	assert_string_equal(backend->kind, "file");
-	assert_int_equal(backend->size, SIZE);
-	assert_null(backend->bytes);
-	assert_true(backend->volatile_write_cache);
-	assert_true(backend->physical_block_size >= 512);
-	assert_int_equal(backend->max_iovecs, 1024);
-	assert_true(world->channel->fd >= 0);
-}
+#include "base/guard.h"
 
 static void reads_and_writes(void **state)
 {
@@ -309,6 +191,28 @@ static void missing_memory_is_a_fault(void **state)
 	check_file(world, 0, 0, 0);
 }
 
+/* Its owner truncates the file behind it, while it is pinned. */
+static void truncated_memory_is_a_fault(void **state)
+{
+	struct world *world = world_or_skip(state);
+	int fd = memfd_create("memory", MFD_CLOEXEC);
+	char *memory;
+
+	/* cmocka takes SIGBUS for itself at the start of each test. */
+	uvf_guard_install();
+	assert_int_equal(ftruncate(fd, 16384), 0);
+	memory = mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(memory != MAP_FAILED);
+	assert_int_equal(ftruncate(fd, 0), 0);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(run(world->channel, i % 2 ? NVME_IO_READ : NVME_IO_WRITE, 0, 4096,
+				     memory + i / 2, 8192),
+				 -EFAULT);
+	check_file(world, 0, 0, 0);
+	munmap(memory, 16384);
+	close(fd);
+}
+
 static void a_limit_is_an_error(void **state)
 {
 	struct world *world = world_or_skip(state);
@@ -400,36 +304,6 @@ static void closing_drains(void **state)
 	}
 }
 
-static void others_are_locked_out(void **state)
-{
-	struct world *world = world_or_skip(state);
-	struct nvme_file_config config = config_of(world);
-	struct nvme_backend *first, *second;
-	struct uvf_error error;
-
-	assert_int_equal(nvme_backend_open_file(&config, &second, &error), -EBUSY);
-	assert_non_null(strstr(error.text, "in use by another process"));
-	config.common.read_only = true;
-	assert_int_equal(nvme_backend_open_file(&config, &second, &error), -EBUSY);
-	config.no_lock = true;
-	assert_int_equal(nvme_backend_open_file(&config, &second, &error), 0);
-	nvme_backend_close(second);
-
-	nvme_channel_close(world->channel);
-	nvme_backend_close(world->backend);
-	world->channel = NULL;
-	world->backend = NULL;
-	config.no_lock = false;
-	assert_int_equal(nvme_backend_open_file(&config, &first, &error), 0);
-	assert_int_equal(nvme_backend_open_file(&config, &second, &error), 0);
-	assert_true(first->read_only && !first->volatile_write_cache);
-	config.common.read_only = false;
-	assert_int_equal(nvme_backend_open_file(&config, &world->backend, &error), -EBUSY);
-	nvme_backend_close(first);
-	nvme_backend_close(second);
-	assert_int_equal(nvme_backend_open_file(&config, &world->backend, &error), 0);
-}
-
 static void *work(void *opaque)
 {
 	struct world *world = opaque;
@@ -464,103 +338,9 @@ static void threads_share_a_file(void **state)
 	check_file(world, 0, SIZE, UPDATE);
 }
 
-/* In a child with a small file system of its own. Exits with what is wrong, or 77: not allowed. */
-static int fill_up(const struct variant *variant, const char *directory)
-{
-	struct nvme_file_config config = {
-		.common = {.who = "test"},
-		.path = "disk",
-		.direct = variant->direct,
-		.no_uring = variant->no_uring,
-	};
-	static char bytes[1 << 20] __attribute__((aligned(4096)));
-	struct nvme_backend *backend;
-	struct nvme_channel *channel;
-	int ret = 0, fd;
-
-	if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	    mount("small", directory, "tmpfs", 0, "size=2m") < 0 || chdir(directory) < 0)
-		return 77;
-	fd = open("disk", O_RDWR | O_CREAT, 0600);
-	if (fd < 0 || ftruncate(fd, SIZE) < 0 || nvme_backend_open_file(&config, &backend, NULL))
-		return variant->direct ? 77 : 1;
-	if (nvme_channel_open(backend, 4, &channel, NULL))
-		return 2;
-	for (uint64_t offset = 0; !ret && offset < SIZE; offset += sizeof(bytes))
-		ret = run(channel, NVME_IO_WRITE, 0, offset, bytes, sizeof(bytes));
-	if (ret != -ENOSPC)
-		return 3;
-	/* Room again, and all is well. */
-	if (run(channel, NVME_IO_DISCARD, 0, 0, NULL, SIZE) ||
-	    run(channel, NVME_IO_WRITE, 0, SIZE - 4096, bytes, 4096) ||
-	    run(channel, NVME_IO_FLUSH, 0, 0, NULL, 0))
-		return 4;
-	nvme_channel_close(channel);
-	nvme_backend_close(backend);
-	return 0;
-}
-
-static void a_full_disk_says_so(void **state)
-{
-	struct world *world = world_or_skip(state);
-	pid_t child = fork();
-	int status;
-
-	if (!child)
-		_exit(fill_up(world->variant, world->directory));
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFEXITED(status));
-	if (WEXITSTATUS(status) == 77)
-		skip();
-	assert_int_equal(WEXITSTATUS(status), 0);
-}
-
-static void opening_fails_clearly(void **state)
-{
-	struct world *world = world_or_skip(state);
-	struct nvme_file_config config = config_of(world);
-	struct nvme_backend *backend;
-	struct uvf_error error;
-	char fifo[96];
-
-	config.path = "nowhere/disk";
-	assert_int_equal(nvme_backend_open_file(&config, &backend, &error), -ENOENT);
-	assert_non_null(strstr(error.text, "nowhere/disk"));
-	config.path = world->directory;
-	assert_int_equal(nvme_backend_open_file(&config, &backend, &error), -EINVAL);
-	config.path = "/dev/null";
-	assert_int_equal(nvme_backend_open_file(&config, &backend, &error), -EINVAL);
-	assert_non_null(strstr(error.text, "neither"));
-	snprintf(fifo, sizeof(fifo), "%s/fifo", world->directory);
-	assert_int_equal(mkfifo(fifo, 0600), 0);
-	config.path = fifo;
-	assert_int_equal(nvme_backend_open_file(&config, &backend, &error), -EINVAL);
-	unlink(fifo);
-
-	config.path = world->path;
-	config.no_lock = true;
-	assert_int_equal(ftruncate(world->fd, SIZE - 1), 0);
-	assert_int_equal(nvme_backend_open_file(&config, &backend, &error), 0);
-	assert_int_equal(backend->size, SIZE - 512);
-	nvme_backend_close(backend);
-	config.common.block_size = 1;
-	if (config.direct)
-		assert_int_equal(nvme_backend_open_file(&config, &backend, &error), -EINVAL);
-	config.common.block_size = 0;
-	assert_int_equal(ftruncate(world->fd, 0), 0);
-	assert_int_equal(nvme_backend_open_file(&config, &backend, &error), -EINVAL);
-}
-
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 int main(void)
 {
-	static const struct {
-		const char *name;
-		CMUnitTestFunction function;
-	} tests[] = {
-#define TEST(name) {#name, name}
-		TEST(describes_itself),
+	static const struct named_test tests[] = {
 		TEST(reads_and_writes),
 		TEST(iovecs_need_no_alignment),
 		TEST(zeroes_exactly),
@@ -568,32 +348,13 @@ int main(void)
 		TEST(many_in_flight),
 		TEST(a_truncated_file_is_an_error),
 		TEST(missing_memory_is_a_fault),
+		TEST(truncated_memory_is_a_fault),
 		TEST(a_limit_is_an_error),
 		TEST(sleepers_are_woken),
 		TEST(pollers_need_not_sleep),
 		TEST(closing_drains),
-		TEST(others_are_locked_out),
 		TEST(threads_share_a_file),
-		TEST(a_full_disk_says_so),
-		TEST(opening_fails_clearly),
 	};
-	static struct variant variants[] = {
-		{false, false},
-		{false, true},
-		{true, false},
-		{true, true},
-	};
-	struct CMUnitTest all[COUNT(tests) * COUNT(variants)];
-	char names[COUNT(all)][96];
 
-	for (size_t i = 0; i < COUNT(all); i++) {
-		struct variant *variant = &variants[i / COUNT(tests)];
-
-		snprintf(names[i], sizeof(names[i]), "%s (%s, %s)", tests[i % COUNT(tests)].name,
-			 variant->direct ? "direct" : "buffered",
-			 variant->no_uring ? "no io_uring" : "io_uring");
-		all[i] = (struct CMUnitTest){names[i], tests[i % COUNT(tests)].function, setup,
-					     teardown, variant};
-	}
-	return cmocka_run_group_tests(all, NULL, NULL);
+	return run_all(tests, COUNT(tests));
 }
