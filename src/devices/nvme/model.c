@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The model "nvme": its keys, its PCI function, how one is made and freed. */
+#include "devices/nvme/nvme.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <uvfio/pci.h>
+
+#include "base/spec.h"
+#include "core/model.h"
+
+/* Nobody's vendor ID: drivers bind by class. */
+#define PCI_VENDOR	  0x7576 /* "uv" */
+#define PCI_DEVICE	  0x0001
+#define CLASS_NVM_EXPRESS 0x010802
+
+static const struct uvf_model_key keys[] = {
+	{"file", UVF_KEY_STRING, .expects = "PATH", .repeated = true,
+	 .help = "a namespace in a file or block device"},
+	{"mem", UVF_KEY_SIZE, .expects = "SIZE", .min = 1 << 20, .max = 1ULL << 44,
+	 .repeated = true, .help = "a namespace in memory"},
+	{"null", UVF_KEY_SIZE, .expects = "SIZE", .min = 1 << 20, .max = 1ULL << 60,
+	 .repeated = true, .help = "a namespace that moves no data"},
+	{"block", UVF_KEY_CHOICE, "512", "512|4096", "bytes in a logical block"},
+	{"direct", UVF_KEY_BOOL, "off", "on|off", "files past the page cache"},
+	{"readonly", UVF_KEY_BOOL, "off", "on|off", "write protected namespaces"},
+	{"poll", UVF_KEY_CHOICE, "adaptive", "on|off|adaptive",
+	 "look at queues always, when told, or for a while after that"},
+	{"pollers", UVF_KEY_NUMBER, "1", "1-16", "threads", .min = 1, .max = NVME_MAX_POLLERS},
+	{"queues", UVF_KEY_NUMBER, "64", "1-64", "I/O queue pairs", .min = 1,
+	 .max = NVME_MAX_QUEUES},
+	{"mdts", UVF_KEY_NUMBER, "8", "1-8", "largest transfer: 2^N pages of 4 KiB", .min = 1,
+	 .max = 8},
+	{"serial", UVF_KEY_STRING, "uvfio-nvme-0", "TEXT", "serial number, at most 20 bytes"},
+	{"model", UVF_KEY_STRING, "uvfio NVMe controller", "TEXT",
+	 "model number, at most 40 bytes"},
+	{0},
+};
+
+static void nvme_bus_master_changed(struct uvf_device *dev, bool enabled)
+{
+	struct nvme *ctrl = uvf_device_opaque(dev);
+
+	atomic_store(&ctrl->bus_master, enabled);
+	for (unsigned i = 0; enabled && i < ctrl->poller_count; i++)
+		nvme_poller_wake(&ctrl->pollers[i]);
+}
+
+static void nvme_free(struct nvme *ctrl)
+{
+	nvme_pollers_stop(ctrl);
+	nvme_namespaces_free(ctrl);
+	free(ctrl->own_doorbells);
+	pthread_mutex_destroy(&ctrl->state_lock);
+	pthread_mutex_destroy(&ctrl->pin_lock);
+	pthread_mutex_destroy(&ctrl->event_lock);
+	pthread_mutex_destroy(&ctrl->log_lock);
+	pthread_cond_destroy(&ctrl->state_changed);
+	free(ctrl);
+}
+
+static void nvme_destroy(struct uvf_device *dev)
+{
+	nvme_free(uvf_device_opaque(dev));
+}
+
+static const struct uvf_device_ops ops = {
+	.reset = nvme_reset,
+	.dma_unmap = nvme_dma_unmap,
+	.bus_master_changed = nvme_bus_master_changed,
+	.destroy = nvme_destroy,
+};
+
+static int open_backend(const struct uvf_spec *spec, const char *kind, const char *value,
+			uint32_t block, struct nvme_backend **backendp, struct uvf_error *error)
+{
+	struct nvme_file_config config = {
+		.common = {.block_size = 512,
+			   .read_only = uvf_spec_bool(spec, "readonly"),
+			   .who = "nvme"},
+		.path = value,
+		.direct = uvf_spec_bool(spec, "direct"),
+	};
+	uint64_t size = 0;
+
+	if (!strcmp(kind, "file")) {
+		/* Direct I/O may not go in smaller blocks; through the cache any do. */
+		if (config.direct)
+			config.common.block_size = block;
+		return nvme_backend_open_file(&config, backendp, error);
+	}
+	if (!uvf_parse_number(value, true, &size))
+		return uvf_fail(error, -EINVAL, "%s=%s: not a size", kind, value);
+	if (!strcmp(kind, "mem"))
+		return nvme_backend_open_mem(&config.common, size, backendp, error);
+	return nvme_backend_open_null(&config.common, size, backendp, error);
+}
+
+static int open_namespaces(struct nvme *ctrl, const struct uvf_spec *spec, struct uvf_error *error)
+{
+	static const char *const kinds[] = {"file", "mem", "null"};
+	uint32_t block = uvf_spec_number(spec, "block") ? 4096 : 512;
+
+	ctrl->namespaces = calloc(NVME_MAX_NAMESPACES, sizeof(*ctrl->namespaces));
+	if (!ctrl->namespaces)
+		return uvf_fail(error, -ENOMEM, "no memory");
+	for (size_t kind = 0; kind < UVF_ARRAY_SIZE(kinds); kind++) {
+		const char *value;
+
+		for (size_t n = 0; (value = uvf_spec_nth(spec, kinds[kind], n)); n++) {
+			struct nvme_backend *backend;
+			int ret;
+
+			if (ctrl->namespace_count == NVME_MAX_NAMESPACES)
+				return uvf_fail(error, -EINVAL, "more than %u namespaces",
+						NVME_MAX_NAMESPACES);
+			ret = open_backend(spec, kinds[kind], value, block, &backend, error);
+			if (ret)
+				return ret;
+			if (backend->size < block) {
+				nvme_backend_close(backend);
+				return uvf_fail(error, -EINVAL, "%s=%s: smaller than a block",
+						kinds[kind], value);
+			}
+			nvme_namespace_init(ctrl, backend, block);
+		}
+	}
+	if (!ctrl->namespace_count)
+		return uvf_fail(error, -EINVAL, "nvme needs file=PATH, mem=SIZE or null=SIZE");
+	return 0;
+}
+
+/* The largest transfer that all back ends take in one request. */
+static void limit_transfers(struct nvme *ctrl)
+{
+	for (unsigned i = 0; i < ctrl->namespace_count; i++) {
+		const struct nvme_backend *backend = ctrl->namespaces[i].backend;
+
+		while (!backend->bytes && !backend->moves_no_data && ctrl->mdts > 1 &&
+		       (uint64_t)NVME_PAGE_SIZE << ctrl->mdts > backend->max_io_size)
+			ctrl->mdts--;
+	}
+}
+
+static int read_spec(struct nvme *ctrl, const struct uvf_spec *spec, struct uvf_error *error)
+{
+	const char *serial = uvf_spec_string(spec, "serial");
+	const char *model = uvf_spec_string(spec, "model");
+
+	if (strlen(serial) >= sizeof(ctrl->serial))
+		return uvf_spec_refuse(spec, "serial", error);
+	if (strlen(model) >= sizeof(ctrl->model))
+		return uvf_spec_refuse(spec, "model", error);
+	strcpy(ctrl->serial, serial);
+	strcpy(ctrl->model, model);
+	ctrl->poll = (enum nvme_poll)uvf_spec_number(spec, "poll");
+	ctrl->queues = (unsigned)uvf_spec_number(spec, "queues");
+	ctrl->mdts = (uint8_t)uvf_spec_number(spec, "mdts");
+	return open_namespaces(ctrl, spec, error);
+}
+
+static int make_device(struct nvme *ctrl, struct uvf_error *error)
+{
+	static const struct uvf_pci_bar_area doorbells = {NVME_REG_DOORBELLS, NVME_DOORBELL_SIZE};
+	static const struct uvf_pci_capability capabilities[] = {
+		{.id = PCI_CAP_ID_PM, .pm = {.no_soft_reset = true}},
+		{.id = PCI_CAP_ID_EXP, .express = {.flr = true, .max_payload = 1}},
+		{.id = PCI_CAP_ID_MSIX,
+		 .msix = {.vectors = NVME_QUEUES,
+			  .table_offset = NVME_MSIX_TABLE,
+			  .pba_offset = NVME_MSIX_PBA}},
+	};
+	const struct uvf_pci_description description = {
+		.vendor = PCI_VENDOR,
+		.device = PCI_DEVICE,
+		.subsystem_vendor = PCI_VENDOR,
+		.subsystem = PCI_DEVICE,
+		.class_code = CLASS_NVM_EXPRESS,
+		.revision = 1,
+		.interrupt_pin = 1,
+		.bars[0] = {.kind = UVF_PCI_BAR_MEM64,
+			    .size = NVME_BAR_SIZE,
+			    .read = nvme_bar_read,
+			    .write = nvme_bar_write,
+			    .areas = &doorbells,
+			    /* Only a poller that never sleeps sees a store into memory. An eventfd
+			     * instead would lose the value, so there is none. */
+			    .area_count = ctrl->poll == NVME_POLL_ON},
+		.capabilities = capabilities,
+		.capability_count = UVF_ARRAY_SIZE(capabilities),
+	};
+	uint8_t *bar;
+	int ret = uvf_pci_new("nvme", &description, &ops, ctrl, &ctrl->dev, error);
+
+	if (ret)
+		return ret;
+	bar = uvf_pci_bar_memory(ctrl->dev, 0);
+	if (bar) {
+		ctrl->doorbells = (void *)(bar + NVME_REG_DOORBELLS);
+		return 0;
+	}
+	ctrl->own_doorbells = aligned_alloc(NVME_DOORBELL_SIZE, NVME_DOORBELL_SIZE);
+	if (!ctrl->own_doorbells)
+		return uvf_fail(error, -ENOMEM, "no memory");
+	memset(ctrl->own_doorbells, 0, NVME_DOORBELL_SIZE);
+	ctrl->doorbells = (void *)ctrl->own_doorbells;
+	return 0;
+}
+
+static int nvme_create(const struct uvf_spec *spec, struct uvf_device **devp,
+		       struct uvf_error *error)
+{
+	struct nvme *ctrl = calloc(1, sizeof(*ctrl));
+	int ret;
+
+	if (!ctrl)
+		return uvf_fail(error, -ENOMEM, "no memory");
+	pthread_mutex_init(&ctrl->state_lock, NULL);
+	pthread_mutex_init(&ctrl->pin_lock, NULL);
+	pthread_mutex_init(&ctrl->event_lock, NULL);
+	pthread_mutex_init(&ctrl->log_lock, NULL);
+	pthread_cond_init(&ctrl->state_changed, NULL);
+	ctrl->started_at = nvme_now_ms();
+	nvme_features_reset(ctrl);
+	ret = read_spec(ctrl, spec, error);
+	if (!ret) {
+		limit_transfers(ctrl);
+		ret = make_device(ctrl, error);
+	}
+	if (!ret)
+		ret = nvme_pollers_start(ctrl, (unsigned)uvf_spec_number(spec, "pollers"), error);
+	if (!ret) {
+		*devp = ctrl->dev;
+		return 0;
+	}
+	if (ctrl->dev)
+		uvf_device_free(ctrl->dev); /* and, by destroy, @ctrl */
+	else
+		nvme_free(ctrl);
+	return ret;
+}
+
+static const struct uvf_model nvme_model = {
+	.name = "nvme",
+	.summary = "an NVMe 1.4 controller: namespaces in files, memory or nowhere",
+	.keys = keys,
+	.create = nvme_create,
+};
+
+UVF_REGISTER_MODEL(nvme_model)

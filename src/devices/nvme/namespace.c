@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Namespaces: a back end each, and the blocks of it that were made unreadable. */
+#include "devices/nvme/nvme.h"
+
+#include <stdlib.h>
+
+struct nvme_namespace *nvme_namespace(struct nvme *ctrl, uint32_t nsid)
+{
+	return nsid - 1 < ctrl->namespace_count ? &ctrl->namespaces[nsid - 1] : NULL;
+}
+
+/* Different for each serial number and namespace, the same each time. */
+static void make_uuid(const struct nvme *ctrl, struct nvme_namespace *ns)
+{
+	uint64_t hash = 0xcbf29ce484222325u;
+
+	for (const char *at = ctrl->serial; *at; at++)
+		hash = (hash ^ (uint8_t)*at) * 0x100000001b3u;
+	memcpy(ns->uuid, &hash, sizeof(hash));
+	hash = (hash ^ ns->id) * 0x100000001b3u;
+	hash ^= hash >> 29;
+	memcpy(ns->uuid + 8, &hash, sizeof(hash));
+	ns->uuid[6] = (uint8_t)((ns->uuid[6] & 0x0f) | 0x40);
+	ns->uuid[8] = (uint8_t)((ns->uuid[8] & 0x3f) | 0x80);
+	ns->uuid[15] = (uint8_t)ns->id;
+}
+
+int nvme_namespace_init(struct nvme *ctrl, struct nvme_backend *backend, uint32_t block_size)
+{
+	struct nvme_namespace *ns = &ctrl->namespaces[ctrl->namespace_count];
+
+	ns->backend = backend;
+	ns->id = ++ctrl->namespace_count;
+	ns->block_shift = (uint8_t)__builtin_ctz(block_size);
+	ns->blocks = backend->size >> ns->block_shift;
+	pthread_mutex_init(&ns->bad_lock, NULL);
+	ctrl->any_volatile |= backend->volatile_write_cache;
+	make_uuid(ctrl, ns);
+	return 0;
+}
+
+void nvme_namespaces_free(struct nvme *ctrl)
+{
+	for (unsigned i = 0; i < ctrl->namespace_count; i++) {
+		nvme_backend_close(ctrl->namespaces[i].backend);
+		pthread_mutex_destroy(&ctrl->namespaces[i].bad_lock);
+	}
+	free(ctrl->namespaces);
+}
+
+static bool bad_overlaps(const struct nvme_namespace *ns, unsigned i, uint64_t first, uint64_t last)
+{
+	return ns->bad[i].first <= last && ns->bad[i].last >= first;
+}
+
+bool nvme_bad_any(struct nvme_namespace *ns, uint64_t lba, uint64_t blocks)
+{
+	bool found = false;
+	unsigned count;
+
+	if (!atomic_load_explicit(&ns->bad_count, memory_order_acquire))
+		return false;
+	pthread_mutex_lock(&ns->bad_lock);
+	count = atomic_load(&ns->bad_count);
+	for (unsigned i = 0; i < count && !found; i++)
+		found = bad_overlaps(ns, i, lba, lba + blocks - 1);
+	pthread_mutex_unlock(&ns->bad_lock);
+	return found;
+}
+
+static bool clear_locked(struct nvme_namespace *ns, uint64_t first, uint64_t last)
+{
+	unsigned count = atomic_load(&ns->bad_count);
+
+	for (unsigned i = 0; i < count;) {
+		uint64_t bad_last = ns->bad[i].last;
+
+		if (!bad_overlaps(ns, i, first, last)) {
+			i++;
+			continue;
+		}
+		if (ns->bad[i].first >= first && bad_last <= last) {
+			ns->bad[i] = ns->bad[--count];
+			continue;
+		}
+		if (ns->bad[i].first >= first) {
+			ns->bad[i].first = last + 1;
+		} else if (bad_last <= last) {
+			ns->bad[i].last = first - 1;
+		} else {
+			if (count == NVME_BAD_RANGES)
+				return false;
+			ns->bad[i].last = first - 1;
+			ns->bad[count].first = last + 1;
+			ns->bad[count++].last = bad_last;
+		}
+		i++;
+	}
+	atomic_store(&ns->bad_count, count);
+	return true;
+}
+
+bool nvme_bad_clear(struct nvme_namespace *ns, uint64_t lba, uint64_t blocks)
+{
+	bool done;
+
+	if (!atomic_load_explicit(&ns->bad_count, memory_order_acquire))
+		return true;
+	pthread_mutex_lock(&ns->bad_lock);
+	done = clear_locked(ns, lba, lba + blocks - 1);
+	pthread_mutex_unlock(&ns->bad_lock);
+	return done;
+}
+
+bool nvme_bad_add(struct nvme_namespace *ns, uint64_t lba, uint64_t blocks)
+{
+	unsigned count;
+	bool done;
+
+	pthread_mutex_lock(&ns->bad_lock);
+	done = clear_locked(ns, lba, lba + blocks - 1);
+	count = atomic_load(&ns->bad_count);
+	if (done && count < NVME_BAD_RANGES) {
+		ns->bad[count].first = lba;
+		ns->bad[count].last = lba + blocks - 1;
+		atomic_store(&ns->bad_count, count + 1);
+	} else {
+		done = false;
+	}
+	pthread_mutex_unlock(&ns->bad_lock);
+	return done;
+}
