@@ -8,6 +8,8 @@
 #include "base/bytes.h"
 #include "core/core.h"
 
+#include <assert.h>
+
 /* ---- Bytes by capability ---- */
 
 uint16_t pci_get16(const struct uvf_pci *pci, const struct pci_capability *capability,
@@ -236,6 +238,7 @@ static bool leaves_bits(enum uvf_reset kind)
 
 void pci_config_reset(struct uvf_pci *pci, enum uvf_reset kind)
 {
+	assert(pci->capabilities); /* the header at least */
 	for (uint16_t at = 0; at < pci->config_size; at = (uint16_t)(at + 4)) {
 		const struct pci_capability *capability = owner_of(pci, at);
 		uint32_t survives = 0;

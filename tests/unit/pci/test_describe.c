@@ -2,6 +2,8 @@
 /* Descriptions that can't be: each is refused with a reason, and the model stays its maker's. */
 #include "pci_test.h"
 
+#include <sys/resource.h>
+
 #define ONE(...)                                                                       \
 	.capabilities = (const struct uvf_pci_capability[]){__VA_ARGS__},              \
 	.capability_count = sizeof((const struct uvf_pci_capability[]){__VA_ARGS__}) / \
@@ -190,6 +192,28 @@ static void test_right(void **state)
 	}
 }
 
+/* What fails when the device exists already: the model's state is not destroyed either. */
+static void test_no_fds_left(void **state)
+{
+	const struct uvf_pci_description description = {
+		BAR0(.kind = UVF_PCI_BAR_MEM32, .size = 0x4000, AREAS({0, 0x1000})),
+	};
+	struct uvf_error error = {""};
+	struct uvf_device *dev = NULL;
+	struct model model = {0};
+	struct rlimit before;
+	int ret;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, before.rlim_max}), 0);
+	ret = uvf_pci_new("test", &description, &model_ops, &model, &dev, &error);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(ret, -EMFILE);
+	assert_string_equal(error.text, "BAR 0 can't be made");
+	assert_int_equal(model.destroyed, 0);
+	assert_null(dev);
+}
+
 /* Those with an offset have it, the rest go around them, in the first place that is free. */
 static void test_places(void **state)
 {
@@ -222,6 +246,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_wrong),
 		cmocka_unit_test(test_right),
+		cmocka_unit_test(test_no_fds_left),
 		cmocka_unit_test(test_places),
 	};
 
