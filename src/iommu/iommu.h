@@ -21,7 +21,8 @@ struct uvf_attachment;
 struct uvf_attachment_ops {
 	/*
 	 * [first, last] is going: give up the pins in it, now or soon. Called with no lock of the
-	 * address space held, by the thread that unmaps or sets.
+	 * address space held, by the thread that unmaps or sets: for different ranges by several
+	 * threads at once.
 	 */
 	void (*unmap)(void *opaque, uvf_iova_t first, uvf_iova_t last);
 };

@@ -102,16 +102,76 @@ static inline __attribute__((always_inline)) int transfer(struct uvf_attachment 
 	}
 }
 
-int uvf_attachment_read(struct uvf_attachment *attachment, uvf_iova_t iova, void *buf, size_t size)
+static __attribute__((noinline)) int read_slowly(struct uvf_attachment *attachment, uvf_iova_t iova,
+						 void *buf, size_t size)
 {
 	return transfer(attachment, READ_MEMORY, iova, buf, size);
 }
 
-/* Every write by a device, whatever kind the memory is of, goes through here or a pin. */
+static __attribute__((noinline)) int write_slowly(struct uvf_attachment *attachment,
+						  uvf_iova_t iova, const void *buf, size_t size)
+{
+	return transfer(attachment, WRITE_MEMORY, iova, (char *)buf, size);
+}
+
+/*
+ * Where [iova, iova + size) is, if the last hit or the map says that at once and it's all in one
+ * mapping of memory here that has @bits; else NULL. Inside an RCU section.
+ */
+static inline __attribute__((always_inline)) void *find_at_once(struct uvf_attachment *attachment,
+								uvf_iova_t iova, size_t size,
+								uintptr_t bits)
+{
+	struct uvf_view *view = atomic_load_explicit(&attachment->active, memory_order_acquire);
+	const struct uvf_leaf_entry *entry;
+	uvf_place_t place;
+
+	if (__builtin_expect(!view, 0))
+		return NULL;
+	place = uvf_view_find(view, iova);
+	if (__builtin_expect(!place, 0))
+		return NULL;
+	entry = &uvf_place_leaf(place)->entry[uvf_place_index(place)];
+	if (__builtin_expect((bits & ~entry->object) || size - 1 > entry->last - iova ||
+				     size > SECTION_MAX,
+			     0))
+		return NULL;
+	return (void *)(uintptr_t)(entry->value +
+				   (iova - uvf_place_leaf(place)->first[uvf_place_index(place)]));
+}
+
+int uvf_attachment_read(struct uvf_attachment *attachment, uvf_iova_t iova, void *buf, size_t size)
+{
+	const void *at;
+	int result;
+
+	uvf_rcu_read_lock();
+	/* A size of 0 is never found: size - 1 is above all. */
+	at = find_at_once(attachment, iova, size, UVF_OBJECT_DIRECT | UVF_PROT_READ);
+	if (__builtin_expect(!at, 0)) {
+		uvf_rcu_read_unlock();
+		return read_slowly(attachment, iova, buf, size);
+	}
+	result = uvf_guard_copy(buf, at, size);
+	uvf_rcu_read_unlock();
+	return result;
+}
+
 int uvf_attachment_write(struct uvf_attachment *attachment, uvf_iova_t iova, const void *buf,
 			 size_t size)
 {
-	return transfer(attachment, WRITE_MEMORY, iova, (char *)buf, size);
+	int result;
+	void *at;
+
+	uvf_rcu_read_lock();
+	at = find_at_once(attachment, iova, size, UVF_OBJECT_DIRECT | UVF_PROT_WRITE);
+	if (__builtin_expect(!at, 0)) {
+		uvf_rcu_read_unlock();
+		return write_slowly(attachment, iova, buf, size);
+	}
+	result = uvf_guard_copy(at, buf, size);
+	uvf_rcu_read_unlock();
+	return result;
 }
 
 int uvf_attachment_compare_and_swap(struct uvf_attachment *attachment, uvf_iova_t iova, size_t size,

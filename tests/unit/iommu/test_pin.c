@@ -216,14 +216,20 @@ static void *read_all_the_time(void *opaque)
 	return NULL;
 }
 
+static void count_told(void *opaque, uvf_iova_t first, uvf_iova_t last)
+{
+	++*(_Atomic(uint64_t) *)opaque;
+}
+
 static void *attach_all_the_time(void *opaque)
 {
+	static const struct uvf_attachment_ops ops = {count_told};
 	struct crowd *crowd = opaque;
-	struct holder holder = {0};
+	_Atomic(uint64_t) told = 0;
 	struct uvf_attachment *attachment;
 	uint64_t value;
 
-	assert_int_equal(uvf_attachment_new(&holder_ops, &holder, &attachment), 0);
+	assert_int_equal(uvf_attachment_new(&ops, &told, &attachment), 0);
 	while (!crowd->stop) {
 		assert_int_equal(uvf_attachment_set(attachment, crowd->space), 0);
 		uvf_attachment_enable(attachment, true);
