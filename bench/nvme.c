@@ -147,8 +147,10 @@ static int64_t reads(struct run *run, uint64_t count)
 				return -EIO;
 			if (run->expected)
 				verify(run, &done[i]);
-			submit_one(run);
 		}
+		/* Not before all were looked at: the identifiers are used again. */
+		for (int i = 0; i < n; i++)
+			submit_one(run);
 		nvme_driver_ring(run->queue);
 		total += (uint64_t)n;
 		idle = n ? 0 : idle + 1;
