@@ -24,10 +24,11 @@ struct uvf_iova_range {
 /* ---- Memory: where bytes live ---- */
 
 /*
- * Memory behind a file descriptor (memfd, tmpfs, hugetlbfs, a regular file). @fd is duplicated;
- * the caller keeps its own. Ranges of the file are mapped here in large windows, one mmap a
- * window however many mappings use it. @prot says what @fd was opened for.
- * A file that is truncated behind our back makes accesses fail with -EFAULT, nothing else.
+ * Memory behind a file descriptor (memfd, tmpfs, hugetlbfs, a regular file; nothing else can be
+ * mapped). @fd is duplicated; the caller keeps its own. Ranges of the file are mapped here in large
+ * windows, one mmap a window however many mappings use it. @prot says what @fd was opened for.
+ * A file that is truncated behind our back makes accesses fail with -EFAULT, nothing else: threads
+ * that make transfers must not block SIGBUS.
  * Errors: -EBADF, -EINVAL (not a file that can be mapped), -EACCES, -ENOMEM, -EMFILE.
  */
 UVF_API int uvf_memory_new_file(int fd, unsigned prot, struct uvf_memory **memoryp);
@@ -82,10 +83,11 @@ UVF_API uint64_t uvf_address_space_page_sizes(const struct uvf_address_space *sp
 /*
  * Maps [iova, iova + size) to @memory at @offset, taking a reference to @memory. Listeners are told
  * first; if one refuses, nothing is mapped and its error is returned.
- * Errors: -EINVAL (zero size, not aligned to the granule, no permission in @prot, outside the
- * aperture, reserved), -EOVERFLOW (iova + size or offset + size passes 2^64), -EEXIST (overlaps a
- * mapping), -EACCES (@memory allows less than @prot), -ENOSPC (max_mappings), -ENOMEM (max_bytes
- * or no memory), -EFAULT (the range of @memory is not there).
+ * Errors: -EINVAL (zero size, not aligned to the granule (@offset: to 4 KiB if the granule is
+ * larger), no permission in @prot, outside the aperture, reserved), -EOVERFLOW (iova + size or
+ * offset + size passes 2^64), -EEXIST (overlaps a mapping), -EACCES (@memory allows less than
+ * @prot), -ENOSPC (max_mappings), -ENOMEM (max_bytes or no memory), -EFAULT (the range of @memory
+ * is not there; of a file: ends beyond where the file did when its window was made).
  */
 UVF_API int uvf_map(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size, unsigned prot,
 		    struct uvf_memory *memory, uint64_t offset);
@@ -104,8 +106,10 @@ UVF_API int uvf_map_fd(struct uvf_address_space *space, uvf_iova_t iova, uint64_
  *
  * When it returns, no DMA can reach the memory: readers of the old mappings have ended, and pins
  * on them are gone. Pins are asked to go by their attachments' unmap callbacks first; it waits for
- * those that remain. It must not be called from such a callback or by a thread that holds a pin.
- * Errors: -EINVAL (not aligned, cuts a mapping), -EOVERFLOW.
+ * those that remain. A transfer to remote or process memory that has begun may still end later (its
+ * memory stays): to wait for it here could be to wait for ourselves. It must not be called from
+ * such a callback or by a thread that holds a pin. Errors: -EINVAL (not aligned, cuts a mapping),
+ * -EOVERFLOW.
  */
 UVF_API int uvf_unmap(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size,
 		      uint64_t *unmapped);
