@@ -11,6 +11,7 @@ union control {
 	char bytes[CMSG_SPACE(sizeof(int) * UVF_FDPASS_MAX)];
 };
 
+/* #syscalls: sendmsg */
 ssize_t uvf_fdpass_send(int sock, const struct iovec *iov, size_t iov_count, const int *fds,
 			size_t fd_count, int flags)
 {
@@ -56,6 +57,7 @@ static size_t take_fds(struct msghdr *message, int *fds, size_t fd_max)
 	return count;
 }
 
+/* #syscalls: recvmsg */
 ssize_t uvf_fdpass_receive(int sock, void *buf, size_t size, int *fds, size_t fd_max,
 			   size_t *fd_count, int flags)
 {
@@ -83,6 +85,7 @@ ssize_t uvf_fdpass_receive(int sock, void *buf, size_t size, int *fds, size_t fd
 	return received;
 }
 
+/* #syscalls: close */
 void uvf_fdpass_close(const int *fds, size_t count)
 {
 	for (size_t i = 0; i < count; i++)

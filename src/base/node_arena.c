@@ -32,7 +32,10 @@ size_t uvf_node_arena_available(const struct uvf_node_arena *arena)
 	return arena->free_count + (size_t)(arena->fresh_end - arena->fresh) / UVF_NODE_SIZE;
 }
 
-/* Maps @size bytes, aligned to @size where that lets the kernel use huge pages. */
+/*
+ * Maps @size bytes, aligned to @size where that lets the kernel use huge pages.
+ * #syscalls: madvise munmap
+ */
 static char *map_chunk(size_t size)
 {
 	size_t slack = size == LAST_CHUNK ? size : 0;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/fs.h>
 #include <pwd.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -19,7 +20,7 @@
 #include "base/bytes.h"
 
 /* Made by sandbox_calls.py: SANDBOX_CALLS, names of system calls as strings. */
-#include "sandbox_calls.h"
+#include <sandbox_calls.h>
 
 int sandbox_find_user(const char *name, struct sandbox_user *user, struct uvf_error *error)
 {
@@ -84,6 +85,10 @@ static int add_special_rules(scmp_filter_ctx filter)
 			       SCMP_A0(SCMP_CMP_MASKED_EQ, thread, thread));
 	if (!ret)
 		ret = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+	/* Block devices are told what is not needed any more; no other ioctl(2) is used. */
+	if (!ret)
+		ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+				       SCMP_A1(SCMP_CMP_EQ, BLKDISCARD));
 	if (!ret)
 		ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
 				       SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
@@ -93,6 +98,12 @@ static int add_special_rules(scmp_filter_ctx filter)
 	return ret;
 }
 
+/*
+ * What the C library and liburcu do by themselves: memory, locks, the ends of threads, aborting.
+ * #syscalls: brk munmap mremap madvise futex membarrier set_robust_list rseq sched_getaffinity
+ * #syscalls: rt_sigaction rt_sigprocmask rt_sigreturn restart_syscall getrandom clock_gettime
+ * #syscalls: newfstatat fstat lseek gettid getpid tgkill exit
+ */
 static int add_rules(scmp_filter_ctx filter, struct uvf_error *error)
 {
 	static const char *const calls[] = {SANDBOX_CALLS};

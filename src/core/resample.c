@@ -63,7 +63,10 @@ static bool resampler_stopped(struct resampler *resampler)
 	return stop;
 }
 
-/* Never waits, whatever the driver does with its end at the same time. */
+/*
+ * Never waits, whatever the driver does with its end at the same time.
+ * #syscalls: preadv2 read
+ */
 static bool drain(int fd)
 {
 	uint64_t value;
@@ -72,6 +75,7 @@ static bool drain(int fd)
 	return preadv2(fd, &iov, 1, -1, RWF_NOWAIT) == sizeof(value);
 }
 
+/* #syscalls: poll */
 static void *resampler_run(void *opaque)
 {
 	struct resampler *resampler = opaque;
@@ -95,6 +99,7 @@ static void *resampler_run(void *opaque)
 	return NULL;
 }
 
+/* #syscalls: write */
 static void resampler_wake(struct resampler *resampler)
 {
 	uint64_t one = 1;
@@ -103,6 +108,7 @@ static void resampler_wake(struct resampler *resampler)
 		;
 }
 
+/* #syscalls: eventfd2 */
 static struct resampler *resampler_new(void)
 {
 	struct resampler *resampler = calloc(1, sizeof(*resampler));

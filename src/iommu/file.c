@@ -40,6 +40,7 @@ static void window_extent(uint64_t file_size, uint64_t offset, uint64_t size, ui
 		*end = file_size;
 }
 
+/* #syscalls: fstat newfstatat munmap */
 static int window_new(struct uvf_memory *memory, uint64_t offset, uint64_t size,
 		      struct uvf_window **windowp)
 {
@@ -130,6 +131,7 @@ static const struct uvf_memory_kind file_kind = {
 	.window_put = file_window_put,
 };
 
+/* #syscalls: fcntl */
 int uvf_memory_file_access(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
@@ -142,6 +144,7 @@ int uvf_memory_file_access(int fd)
 	return flags & O_ACCMODE;
 }
 
+/* #syscalls: fstat newfstatat fcntl */
 int uvf_memory_new_file(int fd, unsigned prot, struct uvf_memory **memoryp)
 {
 	int access = uvf_memory_file_access(fd), copy;

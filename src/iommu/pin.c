@@ -16,6 +16,7 @@ static unsigned narrow_shard(uvf_iova_t iova)
 }
 _Static_assert(UVF_PIN_NARROW == 1 << (64 - 58), "the hash gives a shard's number");
 
+/* #syscalls: futex */
 static void futex(_Atomic(uint32_t) *word, int operation, uint32_t value)
 {
 	syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);

@@ -73,6 +73,7 @@ struct uvf_channel *uvf_channel_get(struct uvf_channel *channel)
 	return channel;
 }
 
+/* #syscalls: close */
 void uvf_channel_put(struct uvf_channel *channel)
 {
 	if (!channel || --channel->references)
@@ -100,6 +101,7 @@ int uvf_channel_fd(const struct uvf_channel *channel)
 	return channel->fd;
 }
 
+/* #syscalls: shutdown */
 void uvf_channel_lose(struct uvf_channel *channel, int error)
 {
 	if (channel->lost)
@@ -336,7 +338,10 @@ static void take_request(struct uvf_channel *channel, struct uvf_message *messag
 			channel->position + channel->start - 1, message->fds, UVF_FDPASS_MAX);
 }
 
-/* Waits for bytes without the role. With the lock held, which is let go meanwhile. */
+/*
+ * Waits for bytes without the role. With the lock held, which is let go meanwhile.
+ * #syscalls: poll
+ */
 static bool wait_readable(struct uvf_channel *channel)
 {
 	struct pollfd poll_fd = {channel->fd, POLLIN, 0};

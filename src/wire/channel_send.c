@@ -90,7 +90,10 @@ int uvf_channel_flush(struct uvf_channel *channel)
 	return ret;
 }
 
-/* Until the queue is empty, the channel is over, or the time limit passes. */
+/*
+ * Until the queue is empty, the channel is over, or the time limit passes.
+ * #syscalls: poll
+ */
 static int flush_wait(struct uvf_channel *channel)
 {
 	uint64_t deadline = uvf_wire_now() + channel->timeout;

@@ -29,16 +29,19 @@ static void sync_start_step(struct file_channel *common, struct nvme_io *io)
 	channel->ready_end = &io->next;
 }
 
+/* #syscalls: preadv2 */
 static ssize_t run_read(int fd, const struct file_step *step)
 {
 	return preadv2(fd, step->iov, step->iov_count, (off_t)step->offset, step->rw_flags);
 }
 
+/* #syscalls: pwritev2 */
 static ssize_t run_write(int fd, const struct file_step *step)
 {
 	return pwritev2(fd, step->iov, step->iov_count, (off_t)step->offset, step->rw_flags);
 }
 
+/* #syscalls: fdatasync */
 static ssize_t run_sync(int fd, const struct file_step *step)
 {
 	return fdatasync(fd);
@@ -51,6 +54,7 @@ static ssize_t run_block_discard(int fd, const struct file_step *step)
 	return ioctl(fd, BLKDISCARD, range);
 }
 
+/* #syscalls: fallocate */
 static ssize_t run_fallocate(int fd, const struct file_step *step)
 {
 	return fallocate(fd, step->mode, (off_t)step->offset, (off_t)step->size);

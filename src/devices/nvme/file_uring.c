@@ -112,6 +112,7 @@ static void check_submitted(struct uring_channel *channel, int ret)
 		 "io_uring takes no requests: %s", strerror(-ret));
 }
 
+/* #syscalls: io_uring_enter */
 static void uring_kick(struct nvme_channel *base)
 {
 	struct uring_channel *channel = (struct uring_channel *)base;
@@ -169,6 +170,7 @@ static unsigned uring_reap(struct nvme_channel *base)
 /*
  * The order matters: once notifications are on, what is complete by now is looked for; whatever
  * completes later signals.
+ * #syscalls: read
  */
 static bool uring_arm(struct nvme_channel *base)
 {
@@ -202,6 +204,7 @@ static void uring_drain(struct nvme_channel *base)
 	}
 }
 
+/* #syscalls: munmap close */
 static void uring_close(struct nvme_channel *base)
 {
 	struct uring_channel *channel = (struct uring_channel *)base;

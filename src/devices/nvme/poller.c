@@ -33,6 +33,7 @@ uint64_t nvme_now_ms(void)
 	return now_ns() / 1000000u;
 }
 
+/* #syscalls: sched_yield */
 static void relax(void)
 {
 #if defined(__x86_64__)
@@ -47,6 +48,7 @@ struct nvme_poller *nvme_poller_of(struct nvme *ctrl, uint16_t cq_id)
 	return &ctrl->pollers[cq_id ? (cq_id - 1u) % ctrl->poller_count : 0];
 }
 
+/* #syscalls: write */
 void nvme_poller_wake(struct nvme_poller *poller)
 {
 	atomic_thread_fence(memory_order_seq_cst);
@@ -151,6 +153,7 @@ static bool prepare_to_sleep(struct nvme_poller *poller)
 	return true;
 }
 
+/* #syscalls: poll read */
 static void sleep_until_woken(struct nvme_poller *poller)
 {
 	struct pollfd fds[NVME_MAX_NAMESPACES + 1] = {{.fd = poller->wake, .events = POLLIN}};
@@ -175,6 +178,7 @@ static void sleep_until_woken(struct nvme_poller *poller)
 	pthread_mutex_lock(&poller->lock);
 }
 
+/* #syscalls: clock_nanosleep */
 static void let_others_in(struct nvme_poller *poller)
 {
 	pthread_mutex_unlock(&poller->lock);

@@ -185,6 +185,7 @@ int line_open(struct line *line, const char *text, const char *link, struct uvf_
 	return ret;
 }
 
+/* #syscalls: close */
 void line_close(struct line *line)
 {
 	if (line->remove)
@@ -199,6 +200,7 @@ void line_close(struct line *line)
 	close_fd(&line->keep);
 }
 
+/* #syscalls: accept4 fcntl */
 int line_accept(struct line *line)
 {
 	line->in = accept4(line->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -212,6 +214,7 @@ int line_accept(struct line *line)
 	return 0;
 }
 
+/* #syscalls: close */
 void line_hang_up(struct line *line)
 {
 	close_fd(&line->in);
@@ -219,6 +222,7 @@ void line_hang_up(struct line *line)
 		close_fd(&line->out);
 }
 
+/* #syscalls: read */
 ssize_t line_read(const struct line *line, void *bytes, size_t count)
 {
 	ssize_t got = read(line->in, bytes, count);
@@ -226,6 +230,7 @@ ssize_t line_read(const struct line *line, void *bytes, size_t count)
 	return got < 0 ? -errno : got;
 }
 
+/* #syscalls: write */
 ssize_t line_write(const struct line *line, const void *bytes, size_t count)
 {
 	ssize_t put = write(line->out, bytes, count);

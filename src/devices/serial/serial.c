@@ -46,6 +46,7 @@ struct serial {
 	bool thread_runs;
 };
 
+/* #syscalls: write */
 static void wake_thread(struct serial *serial)
 {
 	/* It fails only where the counter is full, and then the thread is awake anyway. */
@@ -130,6 +131,7 @@ static size_t write_line(struct serial *serial, const uint8_t *bytes, size_t cou
 	return count;
 }
 
+/* #syscalls: poll read */
 static void *run_line(void *opaque)
 {
 	struct serial *serial = opaque;

@@ -111,6 +111,7 @@ static void send_reply(struct uvf_connection *connection, const struct uvf_wire_
 			 connection->blocking);
 }
 
+/* #syscalls: sendto */
 void uvf_connection_refuse(int fd, const struct uvf_wire_header *header, int error)
 {
 	struct uvf_wire_header reply = {
@@ -148,6 +149,7 @@ static void agree(const struct uvf_connection *connection, struct uvf_wire_capab
 		ours->max_dma_maps = client->max_dma_maps;
 }
 
+/* #syscalls: socketpair close */
 static int make_twin(struct uvf_connection *connection, int *client_end)
 {
 	const struct uvf_server_config *config = &connection->server->config;

@@ -22,6 +22,7 @@
 /* How often the embedded loop looks beyond a client that keeps it busy. */
 #define TURNS 16
 
+/* #syscalls: epoll_ctl */
 static int watch(struct uvf_server *server, int fd, uint32_t events)
 {
 	struct epoll_event event = {.events = events, .data.fd = fd};
@@ -68,6 +69,7 @@ void uvf_server_loop_destroy(struct uvf_server *server)
 		close(server->epoll);
 }
 
+/* #syscalls: read */
 static void drain(int fd)
 {
 	uint64_t count;
@@ -76,6 +78,7 @@ static void drain(int fd)
 	(void)got; /* nothing was there */
 }
 
+/* #syscalls: write */
 static void kick(struct uvf_server *server)
 {
 	uint64_t one = 1;
@@ -156,6 +159,7 @@ static void begin(struct uvf_server *server, int fd)
 	pthread_mutex_unlock(&server->lock);
 }
 
+/* #syscalls: recvfrom */
 static bool is_idle(struct uvf_server *server)
 {
 	bool idle;
@@ -194,7 +198,10 @@ static void consider_all(struct uvf_server *server)
 			consider(server, &server->candidates[i]);
 }
 
-/* Without a descriptor to accept by, who connects would keep the loop busy for ever. */
+/*
+ * Without a descriptor to accept by, who connects would keep the loop busy for ever.
+ * #syscalls: close eventfd2 accept4
+ */
 static void drop_one(struct uvf_server *server)
 {
 	int fd;
@@ -207,6 +214,7 @@ static void drop_one(struct uvf_server *server)
 	uvf_server_log(server, UVF_LOG_ERROR, "a client was dropped: out of file descriptors");
 }
 
+/* #syscalls: accept4 */
 static int accept_all(struct uvf_server *server)
 {
 	for (;;) {
@@ -241,6 +249,7 @@ static void expire(struct uvf_server *server, uint64_t now)
 			candidate_end(&server->candidates[i]);
 }
 
+/* #syscalls: timerfd_settime */
 static void set_timer(struct uvf_server *server, uint64_t at)
 {
 	struct itimerspec spec = {
@@ -322,6 +331,7 @@ static int serve(struct uvf_server *server)
 	return ret;
 }
 
+/* #syscalls: epoll_wait */
 static int events(struct uvf_server *server, int timeout_ms)
 {
 	struct epoll_event ready[8];
@@ -361,6 +371,7 @@ int uvf_server_process(struct uvf_server *server)
 
 /* ---- On threads ---- */
 
+/* #syscalls: poll */
 static void *acceptor_main(void *opaque)
 {
 	struct uvf_server *server = opaque;
