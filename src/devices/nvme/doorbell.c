@@ -175,10 +175,13 @@ void nvme_doorbell_write(struct nvme *ctrl, uint32_t number, uint32_t value)
 	uint16_t queue = (uint16_t)(number / 2);
 	bool is_cq = number & 1;
 	struct nvme_poller *poller;
+	uint32_t limit = 0;
 
-	if (queue >= NVME_QUEUES ||
-	    !atomic_load(is_cq ? &ctrl->cqs[queue].exists : &ctrl->sqs[queue].exists)) {
-		nvme_event(ctrl, NVME_EVENT_ERROR, NVME_ERROR_DOORBELL_REGISTER, 1);
+	if (queue < NVME_QUEUES)
+		limit = atomic_load(is_cq ? &ctrl->cqs[queue].limit : &ctrl->sqs[queue].limit);
+	if (value >= limit) {
+		nvme_event(ctrl, NVME_EVENT_ERROR,
+			   limit ? NVME_ERROR_DOORBELL_VALUE : NVME_ERROR_DOORBELL_REGISTER, 1);
 		return;
 	}
 	atomic_store(&ctrl->doorbells[number], htole32(value));

@@ -85,7 +85,7 @@ struct nvme_sq_state {
 
 struct nvme_cq {
 	uint16_t id;
-	atomic_bool exists; /* for register writes */
+	_Atomic uint32_t limit; /* for register writes: the size, 0: no such queue */
 	struct nvme_cq_state state;
 	struct nvme_poller *poller;
 	/* Entries that commands which were fetched will need: so posting never has to wait. */
@@ -102,7 +102,7 @@ struct nvme_cq {
 
 struct nvme_sq {
 	uint16_t id;
-	atomic_bool exists;
+	_Atomic uint32_t limit; /* for register writes: the size, 0: no such queue */
 	_Atomic uint16_t cq_id; /* for register writes */
 	struct nvme_sq_state state;
 	struct nvme_cq *cq;

@@ -234,7 +234,7 @@ void nvme_cq_start(struct nvme *ctrl, uint16_t id, uint32_t size, bool interrupt
 	cq->bad_doorbell = UINT32_MAX;
 	cq->event_index = 0;
 	atomic_store(&ctrl->doorbells[NVME_DOORBELL_CQ(id)], 0);
-	atomic_store(&cq->exists, true);
+	atomic_store(&cq->limit, size);
 }
 
 void nvme_sq_start(struct nvme *ctrl, uint16_t id, struct nvme_cq *cq, uint32_t size)
@@ -250,7 +250,7 @@ void nvme_sq_start(struct nvme *ctrl, uint16_t id, struct nvme_cq *cq, uint32_t 
 	cq->sq_count++;
 	cq->poller->sqs[cq->poller->sq_count++] = sq;
 	atomic_store(&sq->cq_id, cq->id);
-	atomic_store(&sq->exists, true);
+	atomic_store(&sq->limit, size);
 }
 
 void nvme_sq_stop(struct nvme *ctrl, struct nvme_sq *sq)
@@ -260,7 +260,7 @@ void nvme_sq_stop(struct nvme *ctrl, struct nvme_sq *sq)
 	if (!sq->state.size)
 		return;
 	poller = sq->cq->poller;
-	atomic_store(&sq->exists, false);
+	atomic_store(&sq->limit, 0);
 	for (unsigned i = 0; i < poller->sq_count; i++) {
 		if (poller->sqs[i] != sq)
 			continue;
@@ -279,7 +279,7 @@ void nvme_cq_stop(struct nvme *ctrl, struct nvme_cq *cq)
 
 	if (!cq->state.size)
 		return;
-	atomic_store(&cq->exists, false);
+	atomic_store(&cq->limit, 0);
 	for (unsigned i = 0; cq->queued && i < poller->dirty_count; i++) {
 		if (poller->dirty[i] != cq)
 			continue;
