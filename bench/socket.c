@@ -303,8 +303,8 @@ static void map_one(int sock, uint64_t page, int fd)
 		struct uvf_wire_dma_map map;
 	} message = {
 		{1, VFIO_USER_DMA_MAP, sizeof(message), 0, 0},
-		/* Every second page, so that they stay apart. */
-		{sizeof(message.map), 3, page * PAGE, page * 2 * PAGE, PAGE},
+		/* Every second page is for those that stay. */
+		{sizeof(message.map), 3, page * PAGE, page * PAGE, PAGE},
 	};
 	struct uvf_wire_header answer;
 
@@ -320,7 +320,7 @@ static void unmap_one(int sock, uint64_t page)
 		struct uvf_wire_dma_unmap unmap;
 	} message = {
 		{1, VFIO_USER_DMA_UNMAP, sizeof(message), 0, 0},
-		{sizeof(message.unmap), 0, page * 2 * PAGE, PAGE},
+		{sizeof(message.unmap), 0, page * PAGE, PAGE},
 	};
 	uint8_t answer[64];
 
@@ -329,7 +329,7 @@ static void unmap_one(int sock, uint64_t page)
 		check(-EPROTO, "unmap");
 }
 
-/* Median us of a map and its unmap at a random place, with @live others. */
+/* Median us of a map and its unmap at a random place among @live others. */
 static double map_unmap(int sock, int fd, uint64_t live)
 {
 	unsigned count = quick ? 500 : 4000;
@@ -342,9 +342,9 @@ static double map_unmap(int sock, int fd, uint64_t live)
 		random ^= random << 13;
 		random ^= random >> 7;
 		random ^= random << 17;
-		page = random % live;
-		unmap_one(sock, page);
+		page = random % live * 2 + 1;
 		map_one(sock, page, fd);
+		unmap_one(sock, page);
 		times[i] = now_ns() - start;
 	}
 	qsort(times, count, sizeof(uint64_t), compare);
@@ -363,7 +363,7 @@ static void bench_mappings(void)
 
 	sched_getaffinity(0, sizeof(all), &all);
 	pin(true);
-	check(ftruncate(fd, 1000000 * (off_t)PAGE), "memfd");
+	check(ftruncate(fd, 2000000 * (off_t)PAGE), "memfd");
 	compare_round_trips(&message, 16, 16, true, medians);
 	print("two ping-pongs, same core: the floor of a map + unmap", 0, 2 * medians[0], "us", 0);
 	start_server(&sides, true);
@@ -373,7 +373,7 @@ static void bench_mappings(void)
 		if (quick && lives[i] > 65000)
 			break;
 		while (made < lives[i])
-			map_one(sides.sock, made++, fd);
+			map_one(sides.sock, 2 * made++, fd);
 		median = map_unmap(sides.sock, fd, lives[i]);
 		if (!i)
 			first = median;
