@@ -120,9 +120,9 @@ static int read_one(struct remote *remote, uint64_t address, uint8_t *buf, size_
 		ret = settle(remote, address, buf, count);
 	if (ret < 0 || remote->layout != LAYOUT_COUNT32)
 		return ret;
-	if (count > 4)
-		memmove(buf + 4, buf, count - 4);
-	memcpy(buf, &high, count < 4 ? count : 4);
+	for (size_t i = count; i-- > sizeof(high);)
+		buf[i] = buf[i - sizeof(high)];
+	memcpy(buf, &high, count < sizeof(high) ? count : sizeof(high));
 	return 0;
 }
 
