@@ -15,10 +15,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BLOCK	 4096u
-#define SIZE	 (256ULL << 20) /* of the namespace */
-#define SLICE_NS 50000000ULL
-#define BATCH	 32
+#define BLOCK 4096u
+#define SIZE  (256ULL << 20) /* of the namespace */
+#define BATCH 32
 
 struct figure {
 	const char *back_end; /* the key of the model */
@@ -162,26 +161,24 @@ static int64_t reads(struct run *run, uint64_t count)
 
 static int measure(struct bench *bench, struct run *run, struct figure *figure)
 {
-	struct bench_rates rates = {0};
+	static struct bench_rates rates;
 	int64_t done = reads(run, 100000); /* warm */
 	bool more;
 
 	if (done < 0)
 		return (int)done;
+	memset(&rates, 0, sizeof(rates));
 	do {
-		uint64_t begin, now, before = bench_preemptions(bench->device);
+		struct bench_slice slice = bench_slice_begin(bench->device);
 		uint64_t total = 0;
 
-		begin = bench_now_ns();
 		do {
-			done = reads(run, 2000);
+			done = reads(run, 200);
 			if (done < 0)
 				return (int)done;
 			total += (uint64_t)done;
-			now = bench_now_ns();
-		} while (now - begin < SLICE_NS);
-		more = bench_add(&rates, (double)total * 1e9 / (double)(now - begin),
-				 bench_preemptions(bench->device) == before);
+		} while (!bench_slice_over(&slice));
+		more = bench_slice_add(&rates, &slice, total, 2);
 	} while (more);
 	figure->rate = bench_median(&rates);
 	figure->clean = rates.clean_count;
@@ -286,12 +283,12 @@ static void print_json(void)
 
 static void print_table(void)
 {
-	printf("%-8s %6s %10s %10s %10s %7s %7s  %s\n", "back end", "depth", "M IOPS", "goal",
+	printf("%-8s %6s %10s %10s %10s %7s %9s  %s\n", "back end", "depth", "M IOPS", "goal",
 	       "floor", "ratio", "clean", "the floor is");
 	for (size_t i = 0; i < FIGURES; i++) {
 		const struct figure *figure = &figures[i];
 
-		printf("%-8s %6u %10.2f %10.2f %10.2f %7.2f %4zu/%-2zu  %s\n", figure->back_end,
+		printf("%-8s %6u %10.2f %10.2f %10.2f %7.2f %4zu/%-4zu  %s\n", figure->back_end,
 		       figure->depth, figure->rate / 1e6, figure->goal / 1e6, figure->floor / 1e6,
 		       figure->rate / figure->floor, figure->clean, figure->slices,
 		       figure->floor_name);

@@ -2,7 +2,6 @@
 /* Floors of the NVMe benchmark, and the medians that it and they are given as. */
 #include "nvme_floors.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -10,12 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
-#define SLICE_NS 50000000ULL
-#define WANTED	 15 /* clean slices */
+#define SLICE_NS 2000000ULL
+#define WANTED	 201 /* clean slices */
 #define PAGE	 4096ULL
 
 int bench_cpus(int cpus[2])
@@ -41,58 +39,49 @@ void bench_pin(int cpu)
 		perror("sched_setaffinity");
 }
 
-uint64_t bench_now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
-	struct timespec now;
+	struct timespec now = {0};
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(clock, &now);
 	return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
 }
 
-static uint64_t thread_preemptions(int pid, const char *thread)
+/* Processor time of this process and, where it isn't 0, of @pid. */
+static uint64_t cpu_ns(int pid)
 {
-	char path[320], line[128];
-	unsigned long count = 0;
-	FILE *file;
+	uint64_t time = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+	clockid_t clock;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%s/status", pid, thread);
-	file = fopen(path, "re");
-	if (!file)
-		return 0;
-	while (fgets(line, sizeof(line), file))
-		if (sscanf(line, "nonvoluntary_ctxt_switches: %lu", &count) == 1)
-			break;
-	fclose(file);
-	return count;
+	if (pid && !clock_getcpuclockid(pid, &clock))
+		time += clock_ns(clock);
+	return time;
 }
 
-uint64_t bench_preemptions(int pid)
+struct bench_slice bench_slice_begin(int pid)
 {
-	struct rusage usage;
-	struct dirent *entry;
-	uint64_t count = 0;
-	char path[64];
-	DIR *tasks;
-
-	getrusage(RUSAGE_THREAD, &usage);
-	count = (uint64_t)usage.ru_nivcsw;
-	if (!pid)
-		return count;
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	tasks = opendir(path);
-	if (!tasks)
-		return count;
-	while ((entry = readdir(tasks)))
-		if (entry->d_name[0] != '.')
-			count += thread_preemptions(pid, entry->d_name);
-	closedir(tasks);
-	return count;
+	return (struct bench_slice){
+		.pid = pid,
+		.cpu = cpu_ns(pid),
+		.begin = clock_ns(CLOCK_MONOTONIC),
+	};
 }
 
-bool bench_add(struct bench_rates *rates, double rate, bool clean)
+bool bench_slice_over(struct bench_slice *slice)
 {
+	slice->now = clock_ns(CLOCK_MONOTONIC);
+	return slice->now - slice->begin >= SLICE_NS;
+}
+
+bool bench_slice_add(struct bench_rates *rates, const struct bench_slice *slice, uint64_t count,
+		     unsigned cores)
+{
+	double wall = (double)(slice->now - slice->begin);
+	double cpu = (double)(cpu_ns(slice->pid) - slice->cpu);
+	double rate = (double)count * 1e9 / wall;
+
 	rates->all[rates->count++] = rate;
-	if (clean)
+	if (cpu > 0.98 * cores * wall)
 		rates->clean[rates->clean_count++] = rate;
 	return rates->clean_count < WANTED && rates->count < BENCH_SLICES;
 }
@@ -118,19 +107,20 @@ double bench_median(struct bench_rates *rates)
 double bench_floor_memcpy(uint64_t size)
 {
 	static uint8_t buffers[128][PAGE] __attribute__((aligned(4096)));
-	struct bench_rates rates = {0};
+	static struct bench_rates rates;
 	uint64_t state = 88172645463325252ULL;
 	uint8_t *from;
 	bool more;
 
+	memset(&rates, 0, sizeof(rates));
 	from = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (from == MAP_FAILED)
 		return 0;
 	madvise(from, size, MADV_HUGEPAGE);
 	memset(from, 1, size);
 	do {
-		uint64_t begin = bench_now_ns(), now, copies = 0;
-		uint64_t before = bench_preemptions(0);
+		struct bench_slice slice = bench_slice_begin(0);
+		uint64_t copies = 0;
 
 		do {
 			for (unsigned i = 0; i < 128; i++) {
@@ -141,10 +131,8 @@ double bench_floor_memcpy(uint64_t size)
 				__asm__ volatile("" : : "r"(buffers[i]) : "memory");
 			}
 			copies += 128;
-			now = bench_now_ns();
-		} while (now - begin < SLICE_NS);
-		more = bench_add(&rates, (double)copies * 1e9 / (double)(now - begin),
-				 bench_preemptions(0) == before);
+		} while (!bench_slice_over(&slice));
+		more = bench_slice_add(&rates, &slice, copies, 1);
 	} while (more);
 	munmap(from, size);
 	return bench_median(&rates);
@@ -200,20 +188,20 @@ static void *other_side(void *opaque)
 
 static uint64_t ping_pong_some(struct ring *ring, uint64_t *at)
 {
-	for (unsigned i = 0; i < 1000; i++) {
+	for (unsigned i = 0; i < 200; i++) {
 		__atomic_store_n(&ring->both.sequence, *at, __ATOMIC_RELEASE);
 		while (__atomic_load_n(&ring->both.sequence, __ATOMIC_ACQUIRE) != *at + 1)
 			;
 		*at += 2;
 	}
-	return 1000;
+	return 200;
 }
 
 static uint64_t ring_some(struct ring *ring, uint64_t *sent, uint64_t *got, unsigned depth)
 {
 	uint64_t begin = *got;
 
-	while (*got - begin < 1000) {
+	while (*got - begin < 200) {
 		while (*sent - *got < depth) {
 			struct line *request = &ring->requests[*sent % RING];
 
@@ -231,12 +219,13 @@ static uint64_t ring_some(struct ring *ring, uint64_t *sent, uint64_t *got, unsi
 
 double bench_floor_ring(const int cpus[2], unsigned depth)
 {
-	struct bench_rates rates = {0};
+	static struct bench_rates rates;
 	struct ring *ring = aligned_alloc(4096, (sizeof(*ring) + 4095) / 4096 * 4096);
 	uint64_t sent = 1, got = 1;
 	pthread_t thread;
 	bool more;
 
+	memset(&rates, 0, sizeof(rates));
 	if (!ring)
 		return 0;
 	memset(ring, 0, sizeof(*ring));
@@ -248,16 +237,14 @@ double bench_floor_ring(const int cpus[2], unsigned depth)
 		return 0;
 	}
 	do {
-		uint64_t begin = bench_now_ns(), now, done = 0;
-		uint64_t before = bench_preemptions(getpid());
+		struct bench_slice slice = bench_slice_begin(0);
+		uint64_t done = 0;
 
-		do {
+		do
 			done += ring->ping_pong ? ping_pong_some(ring, &sent)
 						: ring_some(ring, &sent, &got, depth);
-			now = bench_now_ns();
-		} while (now - begin < SLICE_NS);
-		more = bench_add(&rates, (double)done * 1e9 / (double)(now - begin),
-				 bench_preemptions(getpid()) == before);
+		while (!bench_slice_over(&slice));
+		more = bench_slice_add(&rates, &slice, done, 2);
 	} while (more);
 	__atomic_store_n(&ring->stop, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);

@@ -10,7 +10,6 @@
 /* The two cores that a benchmark uses. Returns 0, or -ENOTSUP when there is one only. */
 int bench_cpus(int cpus[2]);
 void bench_pin(int cpu);
-uint64_t bench_now_ns(void);
 
 /* Not for secrets: xorshift. @state starts as anything but 0. */
 static inline uint64_t bench_random(uint64_t *state)
@@ -21,20 +20,29 @@ static inline uint64_t bench_random(uint64_t *state)
 	return *state;
 }
 
-/* Times this thread was put off its core; those of all threads of @pid where it isn't 0. */
-uint64_t bench_preemptions(int pid);
-
 /*
- * Rates, in slices of 50 ms. A slice in which a thread was put off its core says more about the
+ * Rates, in slices of 2 ms. A slice in which a thread was off its core says more about the
  * machine's other work than about ours: the median is over the clean ones where there are enough.
  */
-#define BENCH_SLICES 64
+#define BENCH_SLICES 2048
 struct bench_rates {
 	double clean[BENCH_SLICES], all[BENCH_SLICES];
 	size_t clean_count, count;
 };
-/* Adds a slice. Returns whether more are wanted. */
-bool bench_add(struct bench_rates *rates, double rate, bool clean);
+
+/* A slice being measured: begun, and at an end when bench_slice_over(). */
+struct bench_slice {
+	int pid; /* another process that has a part in it, or 0 */
+	uint64_t begin, cpu, now;
+};
+struct bench_slice bench_slice_begin(int pid);
+bool bench_slice_over(struct bench_slice *slice);
+/*
+ * Adds a slice in which @count things were done, by as many threads that never rest as @cores says.
+ * Returns whether more are wanted.
+ */
+bool bench_slice_add(struct bench_rates *rates, const struct bench_slice *slice, uint64_t count,
+		     unsigned cores);
 /* The median of the clean ones, or of all when fewer than 5 were clean. */
 double bench_median(struct bench_rates *rates);
 
