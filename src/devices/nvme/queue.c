@@ -91,13 +91,14 @@ static void cq_flush(struct nvme_poller *poller, struct nvme_cq *cq)
 	struct nvme_cq_state *state = &cq->state;
 	uint32_t done = 0;
 
-	/* What the controller can't write any more is lost, as on hardware: a reset follows. */
-	if (!atomic_load_explicit(&ctrl->live, memory_order_relaxed) ||
-	    !atomic_load_explicit(&ctrl->bus_master, memory_order_relaxed)) {
+	if (!atomic_load_explicit(&ctrl->live, memory_order_relaxed)) {
 		cq->outstanding -= cq->staged_count;
 		cq->staged_count = 0;
 		return;
 	}
+	/* What was fetched before bus mastering went completes when it is back. */
+	if (!atomic_load_explicit(&ctrl->bus_master, memory_order_relaxed))
+		return;
 	if (!ring_ready(poller, &cq->ring))
 		return;
 	while (done < cq->staged_count) {
