@@ -8,9 +8,9 @@
  * caller that waits for its reply never depends on another thread, one that is stuck in an unmap
  * say, and with one thread alone a request is one receive and one send.
  *
- * What is held is bounded: the received bytes by a buffer of three messages of the largest size, the
- * descriptors in it, and the replies that the other side does not read. Whoever passes a bound, or
- * stays silent in the middle of something for longer than the time limit, has lost the channel.
+ * What is held is bounded: the received bytes by a buffer of three messages of the largest size,
+ * the descriptors in it, and the replies that the other side does not read. Whoever passes a bound,
+ * or stays silent in the middle of something for longer than the time limit, has lost the channel.
  *
  * Threads: uvf_channel_next() one at a time, everything else from any thread.
  */
