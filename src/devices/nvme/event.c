@@ -29,7 +29,7 @@ void nvme_events_deliver(struct nvme *ctrl)
 
 	poller->events_blocked = false;
 	pthread_mutex_lock(&ctrl->event_lock);
-	for (uint8_t type = 0; type < UVF_ARRAY_SIZE(events->types); type++) {
+	for (unsigned type = 0; type < UVF_ARRAY_SIZE(events->types); type++) {
 		uint32_t result;
 
 		if (!events->types[type].pending || events->masked >> type & 1)
