@@ -23,6 +23,7 @@ uint64_t uvf_wire_now(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+/* #syscalls: setsockopt */
 void uvf_channel_set_timeout(struct uvf_channel *channel, uint32_t timeout_ms)
 {
 	struct timeval time = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
