@@ -53,10 +53,11 @@ static int ask_region(struct client *client, uint32_t index, uint32_t argsz, str
 	region->extra_size = call.reply_data_size;
 	if (!ret && region->info.index != index)
 		ret = client_violation(client, "to region info");
-	if (ret < 0 && region->fd >= 0) {
-		close(region->fd);
+	/* What isn't counted is not ours, whatever number was left there. */
+	if (ret < 0)
+		uvf_fdpass_close(&region->fd, call.reply_fd_count);
+	if (ret < 0 || !call.reply_fd_count)
 		region->fd = -1;
-	}
 	return ret;
 }
 
