@@ -32,7 +32,8 @@ struct uvf_server_config {
 
 /*
  * @dev stays the caller's and must outlive the server. The socket listens when this returns.
- * Errors: -EINVAL, -EADDRINUSE (a live server has the path), -ENAMETOOLONG, those of bind(2).
+ * Errors: -EINVAL, -EADDRINUSE (a live server, or a file that is no socket, has the path),
+ * -ENAMETOOLONG, those of bind(2).
  */
 UVF_API int uvf_server_new(struct uvf_device *dev, const struct uvf_server_config *config,
 			   struct uvf_server **serverp, struct uvf_error *error);

@@ -59,12 +59,16 @@ static int fill_config(struct uvf_server *server, const struct uvf_server_config
 	return 0;
 }
 
-/* A socket file whose server has gone refuses connections. */
+/* A socket file whose server has gone refuses connections. So does any other file: that stays. */
 static bool is_stale(const struct sockaddr_un *address)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct stat stat_buf;
 	bool stale;
+	int fd;
 
+	if (lstat(address->sun_path, &stat_buf) || !S_ISSOCK(stat_buf.st_mode))
+		return false;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return false;
 	stale = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
@@ -96,7 +100,7 @@ static int bind_path(struct uvf_server *server, struct uvf_error *error)
 											   : 0;
 	}
 	if (ret == -EADDRINUSE)
-		return uvf_fail(error, ret, "%s: another server has it", path);
+		return uvf_fail(error, ret, "%s: another server, or a file, has it", path);
 	if (ret)
 		return uvf_fail(error, ret, "%s: %s", path, strerror(-ret));
 	server->owns_path = true;
