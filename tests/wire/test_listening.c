@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A server and its surroundings: its path. */
+/* A server and its surroundings: its path, its process's descriptors. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "harness.h"
@@ -29,10 +30,34 @@ static void a_file_in_the_way(void **state)
 	test_device_free(device);
 }
 
+/* With none left, not even the spare one's place can be had: another thread may have taken it. */
+static void no_descriptors_left(void **state)
+{
+	struct harness *h = *state;
+	struct rlimit limit, few;
+	int second = harness_connect(h);
+	struct reply reply;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	few = (struct rlimit){3, limit.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	alarm(20);
+	assert_int_equal(uvf_server_process(h->server), 0);
+	assert_int_equal(uvf_server_process(h->server), 0);
+	alarm(0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	h->client = harness_connect(h);
+	close(second);
+	harness_step(h);
+	assert_int_equal(negotiate_on(h, h->client, NULL, &reply), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_file_in_the_way),
+		cmocka_unit_test_setup_teardown(no_descriptors_left, harness_setup_server,
+						harness_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

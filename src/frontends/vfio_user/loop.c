@@ -22,6 +22,9 @@
 /* How often the embedded loop looks beyond a client that keeps it busy. */
 #define TURNS 16
 
+/* Clients for one look at the socket; the rest wait in its backlog. */
+#define ACCEPTS_AT_ONCE 64
+
 /* #syscalls: epoll_ctl */
 static int watch(struct uvf_server *server, int fd, uint32_t events)
 {
@@ -199,32 +202,39 @@ static void consider_all(struct uvf_server *server)
 }
 
 /*
- * Without a descriptor to accept by, who connects would keep the loop busy for ever.
+ * Without a descriptor to accept by, who connects would keep the loop busy for ever. Returns false
+ * when the spare one's place was taken by another thread: the client then stays in the backlog.
  * #syscalls: close eventfd2 accept4
  */
-static void drop_one(struct uvf_server *server)
+static bool drop_one(struct uvf_server *server)
 {
 	int fd;
 
-	close(server->spare);
+	if (server->spare >= 0)
+		close(server->spare);
 	fd = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC);
 	if (fd >= 0)
 		close(fd);
 	server->spare = eventfd(0, EFD_CLOEXEC);
-	uvf_server_log(server, UVF_LOG_ERROR, "a client was dropped: out of file descriptors");
+	if (fd >= 0)
+		uvf_server_log(server, UVF_LOG_ERROR,
+			       "a client was dropped: out of file descriptors");
+	return fd >= 0;
 }
 
 /* #syscalls: accept4 */
 static int accept_all(struct uvf_server *server)
 {
-	for (;;) {
+	/* Some at a time: who connects without end is not all that there is to do. */
+	for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
 		int fd = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC);
 		struct uvf_candidate *candidate;
 
 		if (fd < 0 && (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR))
 			return 0;
 		if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
-			drop_one(server);
+			if (!drop_one(server))
+				return 0;
 			continue;
 		}
 		if (fd < 0)
@@ -236,6 +246,7 @@ static int accept_all(struct uvf_server *server)
 			candidate_end(candidate);
 		consider_all(server);
 	}
+	return 0;
 }
 
 /* ---- Time limits ---- */
