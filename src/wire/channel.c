@@ -424,24 +424,37 @@ static void timed_wait(struct uvf_channel *channel, uint64_t deadline)
 	pthread_cond_timedwait(&channel->changed, &channel->lock, &until);
 }
 
+/*
+ * Requests were received that nobody waits for but by the eventfd.
+ * #syscalls: write
+ */
+static void kick(const struct uvf_channel *channel)
+{
+	uint64_t one = 1;
+	ssize_t written;
+
+	if (channel->kick_fd < 0)
+		return;
+	written = write(channel->kick_fd, &one, sizeof(one));
+	(void)written; /* it can only be full: then it is readable */
+}
+
 /* Until @waiter is done or the channel is over. With the lock held. */
 static void wait_reply(struct uvf_channel *channel, struct uvf_waiter *waiter)
 {
 	uint64_t deadline = uvf_wire_now() + channel->timeout;
 
 	while (!waiter->done && !channel->lost) {
-		if (channel->receiving)
+		if (channel->receiving) {
 			timed_wait(channel, deadline);
-		else
+		} else {
 			receive(channel, 0);
+			/* At once: the other side may answer nothing before it is answered. */
+			if (channel->requests)
+				kick(channel);
+		}
 		if (!waiter->done && uvf_wire_now() >= deadline)
 			uvf_channel_lose(channel, -ETIMEDOUT);
-	}
-	if (channel->requests && channel->kick_fd >= 0) {
-		uint64_t one = 1;
-		ssize_t written = write(channel->kick_fd, &one, sizeof(one));
-
-		(void)written; /* it can only be full: then it is readable */
 	}
 }
 

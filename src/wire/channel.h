@@ -33,7 +33,7 @@ struct uvf_channel_config {
 	uint32_t max_fds;     /* with one message */
 	uint32_t timeout_ms;
 	bool takes_requests; /* else a request from the other side is a violation */
-	int kick_fd;	     /* an eventfd, written when a caller leaves requests behind; -1: none.
+	int kick_fd;	     /* an eventfd, written when a caller has received requests; -1: none.
 				Borrowed */
 };
 

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A server and its surroundings: its path, its process's descriptors. */
+/* A server and its surroundings: its path, its process's descriptors, its device's threads. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "harness.h"
+
+#define REMOTE 0x100000ULL
 
 /* A file that is no socket is somebody's, not a server's that has gone. */
 static void a_file_in_the_way(void **state)
@@ -52,11 +56,67 @@ static void no_descriptors_left(void **state)
 	assert_int_equal(negotiate_on(h, h->client, NULL, &reply), 0);
 }
 
+/* ---- A device's worker that waits for the client ---- */
+
+static void *worker(void *opaque)
+{
+	struct test_device *device = opaque;
+	uint64_t value = 0;
+	int ret = uvf_dma_read(device->dev, UVF_PASID_NONE, REMOTE, &value, sizeof(value));
+
+	return (void *)(ret ? 0 : value);
+}
+
+/*
+ * The worker receives while it waits, and so a request that comes before its reply: the program
+ * that embeds the server must be told, as a client may answer nothing before it is answered.
+ */
+static void a_request_before_the_reply(void **state)
+{
+	struct harness *h = *state;
+	struct pollfd ready[] = {{uvf_server_fd(h->server), POLLIN, 0}, {h->client, POLLIN, 0}};
+	struct uvf_wire_region_access access = {REG_SCRATCH, 0, 4};
+	struct {
+		struct uvf_wire_header header;
+		struct uvf_wire_dma_access access;
+		uint64_t data;
+	} answer = {.data = 0x1122334455667788};
+	struct reply reply;
+	pthread_t thread;
+	void *result;
+
+	assert_int_equal(dma_map(h, REMOTE, PAGE, VFIO_DMA_MAP_FLAG_READ, -1, 0), 0);
+	assert_int_equal(region_write32(h, 0, REG_BUS_MASTER, 1), 0);
+	assert_int_equal(pthread_create(&thread, NULL, worker, h->device), 0);
+	assert_true(receive_message(h->client, &reply));
+	assert_int_equal(reply.header.command, VFIO_USER_DMA_READ);
+	answer.header = reply.header;
+	answer.header.size = sizeof(answer);
+	answer.header.flags = UVF_WIRE_REPLY;
+	memcpy(&answer.access, reply.payload, sizeof(answer.access));
+	/* The worker is back in its wait. */
+	usleep(20000);
+	send_request_on(h->client, 99, VFIO_USER_REGION_READ, 0, &access, sizeof(access), NULL, 0);
+	while (poll(&ready[1], 1, 0) == 0) {
+		if (poll(ready, 2, 5000) == 0)
+			fail_msg("nothing says that there is a request");
+		assert_true(uvf_server_process(h->server) >= 0);
+	}
+	assert_true(receive_message(h->client, &reply));
+	assert_int_equal(reply.header.id, 99);
+	assert_int_equal(write(h->client, &answer, sizeof(answer)), sizeof(answer));
+	pthread_join(thread, &result);
+	assert_int_equal((uint64_t)result, answer.data);
+	harness_step(h);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_file_in_the_way),
 		cmocka_unit_test_setup_teardown(no_descriptors_left, harness_setup_server,
+						harness_teardown),
+		cmocka_unit_test_setup_teardown(a_request_before_the_reply, harness_setup,
 						harness_teardown),
 	};
 
