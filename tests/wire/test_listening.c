@@ -110,6 +110,48 @@ static void a_request_before_the_reply(void **state)
 	harness_step(h);
 }
 
+/* Stopping doesn't wait for a reply that doesn't come on the other socket. */
+static void stops_while_the_client_owes(void **state)
+{
+	struct uvf_server_config config = {.client_timeout_ms = 60000};
+	struct harness *h = harness_new(&config);
+	struct uvf_wire_dma_map map = {sizeof(map), VFIO_DMA_MAP_FLAG_READ, 0, REMOTE, PAGE};
+	static const struct {
+		uint64_t offset;
+		uint32_t value;
+	} writes[] = {{REG_BUS_MASTER, 1},
+		      {REG_DMA_ADDRESS, REMOTE},
+		      {REG_DMA_SIZE, 8},
+		      {REG_DOORBELL, 1}};
+	struct reply version, reply;
+	static const char text[] = "\0\0\0\0{\"capabilities\":{\"max_msg_fds\":4,"
+				   "\"twin_socket\":{\"supported\":true}}}";
+
+	assert_int_equal(uvf_server_start(h->server), 0);
+	h->client = harness_connect(h);
+	send_request_on(h->client, 1, VFIO_USER_VERSION, 0, text, sizeof(text), NULL, 0);
+	assert_true(receive_message(h->client, &version));
+	assert_int_equal(version.fd_count, 1);
+	send_request_on(h->client, 2, VFIO_USER_DMA_MAP, 0, &map, sizeof(map), NULL, 0);
+	assert_true(receive_message(h->client, &reply));
+	for (size_t i = 0; i < sizeof(writes) / sizeof(writes[0]); i++) {
+		struct {
+			struct uvf_wire_region_access access;
+			uint32_t value;
+		} write = {{writes[i].offset, 0, 4}, writes[i].value};
+
+		send_request_on(h->client, 3, VFIO_USER_REGION_WRITE, UVF_WIRE_NO_REPLY, &write, 20,
+				NULL, 0);
+	}
+	assert_true(receive_message(version.fds[0], &reply));
+	assert_int_equal(reply.header.command, VFIO_USER_DMA_READ);
+	alarm(20);
+	uvf_server_stop(h->server);
+	alarm(0);
+	close_reply_fds(&version);
+	harness_free(h);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -118,6 +160,7 @@ int main(void)
 						harness_teardown),
 		cmocka_unit_test_setup_teardown(a_request_before_the_reply, harness_setup,
 						harness_teardown),
+		cmocka_unit_test(stops_while_the_client_owes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -159,16 +159,21 @@ static int make_twin(struct uvf_connection *connection, int *client_end)
 		.timeout_ms = config->client_timeout_ms,
 		.kick_fd = -1,
 	};
+	struct uvf_channel *twin;
 	int pair[2], ret;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return -errno;
 	channel.fd = pair[0];
-	ret = uvf_channel_new(&channel, &connection->twin);
+	ret = uvf_channel_new(&channel, &twin);
 	if (ret) {
 		close(pair[1]);
 		return ret;
 	}
+	/* Who stops the server ends it. */
+	pthread_mutex_lock(&connection->server->lock);
+	connection->twin = twin;
+	pthread_mutex_unlock(&connection->server->lock);
 	*client_end = pair[1];
 	return 0;
 }

@@ -475,8 +475,11 @@ void uvf_server_stop(struct uvf_server *server)
 		return;
 	pthread_mutex_lock(&server->lock);
 	server->stopping = true;
-	if (server->connection)
+	if (server->connection) {
 		uvf_channel_fail(server->connection->channel, -ENOTCONN);
+		if (server->connection->twin)
+			uvf_channel_fail(server->connection->twin, -ENOTCONN);
+	}
 	pthread_cond_broadcast(&server->changed);
 	pthread_mutex_unlock(&server->lock);
 	kick(server);

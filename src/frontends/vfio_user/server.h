@@ -62,7 +62,7 @@ struct uvf_server {
 
 	struct uvf_candidate candidates[UVF_SERVER_CANDIDATES];
 
-	pthread_mutex_t lock; /* connection and stopping, between the two threads */
+	pthread_mutex_t lock; /* connection, its twin, stopping: between the two threads */
 	pthread_cond_t changed;
 	struct uvf_connection *connection;
 	bool stopping;
