@@ -269,12 +269,14 @@ uint64_t uvf_spec_number(const struct uvf_spec *spec, const char *name)
 	const struct uvf_model_key *key = known_key(spec, name);
 	const struct spec_value *value = nth_value(spec, name, 0);
 	uint64_t number = 0;
+	bool valid = true;
 
 	if (value)
 		return value->number;
-	if (key->default_value && !parse_value(key, key->default_value, &number))
-		assert(!"a default is valid");
-	return number;
+	if (key->default_value)
+		valid = parse_value(key, key->default_value, &number);
+	assert(valid && "a model's defaults are what its keys expect");
+	return valid ? number : 0;
 }
 
 bool uvf_spec_bool(const struct uvf_spec *spec, const char *name)

@@ -104,10 +104,11 @@ static int add_special_rules(scmp_filter_ctx filter)
 }
 
 /*
- * What the C library and liburcu do by themselves: memory, locks, the ends of threads, aborting.
+ * What the C library, liburcu and the compilers' sanitizers do by themselves: memory, locks, the
+ * ends of threads, aborting.
  * #syscalls: brk munmap mremap madvise futex membarrier set_robust_list rseq sched_getaffinity
  * #syscalls: rt_sigaction rt_sigprocmask rt_sigreturn restart_syscall getrandom clock_gettime
- * #syscalls: newfstatat fstat lseek gettid getpid tgkill exit
+ * #syscalls: newfstatat fstat lseek gettid getpid tgkill exit sigaltstack nanosleep
  */
 static int add_rules(scmp_filter_ctx filter, struct uvf_error *error)
 {
