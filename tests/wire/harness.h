@@ -8,6 +8,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,8 @@
 #define VECTORS	    32U
 #define MAX_DATA    0x10000U /* what the test's server takes at once */
 #define PAGE	    4096U
+/* Waits that end only where something is wrong. */
+#define LONG_TIME_MS 120000U
 
 /* Registers in the first page of region 0; what has no meaning is memory. */
 enum {
@@ -47,6 +50,7 @@ struct test_device {
 	uint8_t config[CONFIG_SIZE];
 	int io_fd;
 	unsigned opens, closes, resets;
+	int dma_result; /* of the last; REG_DMA_RESULT goes with a reset */
 	int open_error;
 };
 
@@ -58,7 +62,8 @@ struct harness {
 	struct uvf_server *server;
 	char directory[64];
 	char path[96];
-	int client; /* a raw, blocking socket, or -1 */
+	int client;    /* a raw, blocking socket, or -1 */
+	bool threaded; /* the server runs on threads of its own: no steps */
 	uint16_t id;
 	size_t fds_before;
 };

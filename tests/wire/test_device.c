@@ -22,6 +22,7 @@ static void doorbell(struct test_device *device)
 					       size)
 			       : uvf_dma_read(device->dev, UVF_PASID_NONE, address, device->buffer,
 					      size);
+	device->dma_result = result;
 	memcpy(device->registers + REG_DMA_RESULT, &result, sizeof(result));
 }
 

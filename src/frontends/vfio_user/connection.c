@@ -170,9 +170,12 @@ static int make_twin(struct uvf_connection *connection, int *client_end)
 		close(pair[1]);
 		return ret;
 	}
-	/* Who stops the server ends it. */
+	/* Who stops the server ends it, or has ended the session before this. */
 	pthread_mutex_lock(&connection->server->lock);
 	connection->twin = twin;
+	ret = uvf_channel_error(connection->channel);
+	if (ret)
+		uvf_channel_fail(twin, ret);
 	pthread_mutex_unlock(&connection->server->lock);
 	*client_end = pair[1];
 	return 0;
