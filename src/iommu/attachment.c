@@ -13,6 +13,7 @@ int uvf_attachment_new(const struct uvf_attachment_ops *ops, void *opaque,
 
 	if (!attachment)
 		return -ENOMEM;
+	pthread_mutex_init(&attachment->lock, NULL);
 	attachment->ops = ops;
 	attachment->opaque = opaque;
 	*attachmentp = attachment;
@@ -24,6 +25,7 @@ void uvf_attachment_free(struct uvf_attachment *attachment)
 	if (!attachment)
 		return;
 	uvf_attachment_set(attachment, NULL);
+	pthread_mutex_destroy(&attachment->lock);
 	free(attachment);
 }
 
@@ -68,7 +70,10 @@ static void view_free(struct uvf_view *view)
 	free(view);
 }
 
-/* Makes @view (or NULL) the one that transfers use, and waits for those that use the one before. */
+/*
+ * Makes @view (or NULL) the one that transfers use, and waits for those that use the one before.
+ * With the attachment's lock held.
+ */
 static void activate(struct uvf_attachment *attachment, struct uvf_view *view)
 {
 	struct uvf_view *old = atomic_load_explicit(&attachment->active, memory_order_relaxed);
@@ -91,7 +96,7 @@ static void activate(struct uvf_attachment *attachment, struct uvf_view *view)
 
 int uvf_attachment_set(struct uvf_attachment *attachment, struct uvf_address_space *space)
 {
-	struct uvf_view *old = attachment->view, *view = NULL;
+	struct uvf_view *old, *view = NULL;
 
 	if (space) {
 		int error = view_new(attachment, space, &view);
@@ -99,8 +104,12 @@ int uvf_attachment_set(struct uvf_attachment *attachment, struct uvf_address_spa
 		if (error)
 			return error;
 	}
+	pthread_mutex_lock(&attachment->lock);
+	old = attachment->view;
 	attachment->view = view;
 	activate(attachment, attachment->bus_master ? view : NULL);
+	pthread_mutex_unlock(&attachment->lock);
+	/* Without the lock: who has a pin may have to switch bus mastering before it goes. */
 	if (old)
 		view_free(old);
 	return 0;
@@ -113,6 +122,8 @@ struct uvf_address_space *uvf_attachment_space(struct uvf_attachment *attachment
 
 void uvf_attachment_enable(struct uvf_attachment *attachment, bool bus_master)
 {
+	pthread_mutex_lock(&attachment->lock);
 	attachment->bus_master = bus_master;
 	activate(attachment, bus_master ? attachment->view : NULL);
+	pthread_mutex_unlock(&attachment->lock);
 }

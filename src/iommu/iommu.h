@@ -8,7 +8,7 @@
  * Lifetime: it lives until uvf_attachment_free(), whatever address space it is set to, so that a
  * transfer needs no lock to reach it. The caller makes sure that no thread is inside a transfer
  * when it is freed. uvf_attachment_set() holds a reference to the address space.
- * Threads: transfers and pins from any thread at any time; set, enable and free one at a time.
+ * Threads: transfers, pins and enable from any thread at any time; set one at a time.
  */
 #ifndef UVF_IOMMU_H
 #define UVF_IOMMU_H

@@ -45,6 +45,7 @@ struct uvf_view {
 struct uvf_attachment {
 	/* The view while bus mastering is on, for transfers: RCU. Else NULL. */
 	_Atomic(struct uvf_view *) active;
+	pthread_mutex_t lock; /* the next two, and changes of `active`; before a space's lock */
 	struct uvf_view *view;
 	bool bus_master;
 	const struct uvf_attachment_ops *ops;

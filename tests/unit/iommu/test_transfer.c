@@ -293,6 +293,49 @@ static void replaced(void **unused)
 	close(fd);
 }
 
+struct switching {
+	struct uvf_attachment *attachment;
+	_Atomic(bool) stop;
+};
+
+static void *switch_bus_master(void *opaque)
+{
+	struct switching *switching = opaque;
+
+	for (unsigned i = 0; !switching->stop; i++)
+		uvf_attachment_enable(switching->attachment, i & 1);
+	return NULL;
+}
+
+/* A driver's threads: one writes the command register while another one attaches. */
+static void switched_and_replaced(void **unused)
+{
+	struct uvf_address_space *space[2] = {new_space(), new_space()};
+	struct switching switching = {.attachment = new_attachment(space[0], &no_ops, NULL)};
+	struct uvf_memory *memory;
+	pthread_t thread;
+	uint64_t value;
+
+	assert_int_equal(uvf_memory_new_local(local, sizeof(local), &memory), 0);
+	assert_int_equal(uvf_map(space[0], 0, PAGE, UVF_PROT_RW, memory, 0), 0);
+	assert_int_equal(pthread_create(&thread, NULL, switch_bus_master, &switching), 0);
+	for (unsigned i = 1; i < 1000; i++) {
+		int result;
+
+		assert_int_equal(uvf_attachment_set(switching.attachment, space[i % 2]), 0);
+		result = uvf_attachment_read(switching.attachment, 0, &value, 8);
+		assert_true(result == -EPERM || result == (i % 2 ? -EFAULT : 0));
+	}
+	switching.stop = true;
+	pthread_join(thread, NULL);
+	uvf_attachment_enable(switching.attachment, true);
+	assert_int_equal(uvf_attachment_read(switching.attachment, 0, &value, 8), -EFAULT);
+	uvf_attachment_free(switching.attachment);
+	uvf_memory_put(memory);
+	uvf_address_space_put(space[0]);
+	uvf_address_space_put(space[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -304,6 +347,7 @@ int main(void)
 		cmocka_unit_test(process),
 		cmocka_unit_test(remote),
 		cmocka_unit_test(replaced),
+		cmocka_unit_test(switched_and_replaced),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
