@@ -106,10 +106,10 @@ UVF_API int uvf_map_fd(struct uvf_address_space *space, uvf_iova_t iova, uint64_
  *
  * When it returns, no DMA can reach the memory: readers of the old mappings have ended, and pins
  * on them are gone. Pins are asked to go by their attachments' unmap callbacks first; it waits for
- * those that remain. A transfer to remote or process memory that has begun may still end later (its
- * memory stays): to wait for it here could be to wait for ourselves. It must not be called from
- * such a callback or by a thread that holds a pin. Errors: -EINVAL (not aligned, cuts a mapping),
- * -EOVERFLOW.
+ * those that remain. A transfer to another process's memory is waited for like a pin. One to
+ * remote memory that has begun may still end later (its memory stays): to wait for it here could be
+ * to wait for ourselves. It must not be called from such a callback or by a thread that holds a
+ * pin. Errors: -EINVAL (not aligned, cuts a mapping), -EOVERFLOW.
  */
 UVF_API int uvf_unmap(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size,
 		      uint64_t *unmapped);

@@ -33,9 +33,9 @@ int uvf_attachment_new(const struct uvf_attachment_ops *ops, void *opaque,
 void uvf_attachment_free(struct uvf_attachment *attachment);
 
 /*
- * Replaces the address space; NULL for none. When it returns, no transfer reaches the old one and
- * no pin of this attachment is left on it: the unmap callback is called for all of it first
- * (0 to UINT64_MAX). Errors: -ENOMEM.
+ * Replaces the address space; NULL for none. When it returns, no transfer reaches the old one
+ * (messages: see uvf_unmap()) and no pin of this attachment is left on it: the unmap callback is
+ * called for all of it first (0 to UINT64_MAX). Errors: -ENOMEM.
  */
 int uvf_attachment_set(struct uvf_attachment *attachment, struct uvf_address_space *space);
 /* The address space (borrowed: valid until the next set), or NULL. */
@@ -43,7 +43,8 @@ struct uvf_address_space *uvf_attachment_space(struct uvf_attachment *attachment
 
 /*
  * While it is not enabled (bus mastering off), transfers and new pins fail with -EPERM. Returns
- * when transfers that began before have ended. Pins that exist stay.
+ * when transfers that began before have ended, but for calls into memory that isn't mapped here:
+ * who switches may be whom they wait for. Pins that exist stay.
  */
 void uvf_attachment_enable(struct uvf_attachment *attachment, bool bus_master);
 

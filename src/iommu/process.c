@@ -41,6 +41,7 @@ static int process_write(struct uvf_memory *memory, uint64_t offset, const void 
 }
 
 static const struct uvf_memory_kind process_kind = {
+	.ends = true,
 	.read = process_read,
 	.write = process_write,
 	.window_get = uvf_memory_whole_get,

@@ -20,13 +20,30 @@ static unsigned needed_prot(enum direction direction)
 	return direction == WRITE_MEMORY ? UVF_PROT_WRITE : UVF_PROT_READ;
 }
 
-/* A transfer to memory that isn't mapped here, with a reference instead of an RCU section. */
-static int transfer_by_call(struct uvf_memory *memory, enum direction direction, uint64_t offset,
-			    void *buf, size_t size)
+/*
+ * A transfer to memory that isn't mapped here. Called inside an RCU section, which it leaves: the
+ * memory stays by a reference, and where the calls end by themselves a pin says that one is on.
+ */
+static int transfer_by_call(struct uvf_view *view, struct uvf_memory *memory,
+			    enum direction direction, uvf_iova_t iova, uint64_t offset, void *buf,
+			    size_t size)
 {
-	int result = direction == WRITE_MEMORY ? memory->kind->write(memory, offset, buf, size)
-					       : memory->kind->read(memory, offset, buf, size);
+	struct uvf_pin pin = {
+		.first = iova,
+		.last = iova + (size - 1),
+		.prot = needed_prot(direction),
+	};
+	bool pinned = memory->kind->ends;
+	int result;
 
+	uvf_memory_get(memory);
+	if (pinned)
+		uvf_pins_add(&view->space->pins, &pin, view, uvf_thread_number());
+	uvf_rcu_read_unlock();
+	result = direction == WRITE_MEMORY ? memory->kind->write(memory, offset, buf, size)
+					   : memory->kind->read(memory, offset, buf, size);
+	if (pinned)
+		uvf_attachment_unpin(&pin);
 	uvf_memory_put(memory);
 	return result;
 }
@@ -67,9 +84,10 @@ static inline __attribute__((always_inline)) int transfer_piece(struct uvf_attac
 		*size = (size_t)left + 1;
 	at = entry->value + (iova - leaf->first[uvf_place_index(place)]);
 	if (__builtin_expect(!(entry->object & UVF_OBJECT_DIRECT), 0)) {
-		memory = uvf_memory_get(uvf_object_window(entry->object)->memory);
-		uvf_rcu_read_unlock();
-		return transfer_by_call(memory, direction, at, buf, *size);
+		memory = uvf_object_window(entry->object)->memory;
+		if (memory->kind->ends && *size > SECTION_MAX)
+			*size = SECTION_MAX;
+		return transfer_by_call(view, memory, direction, iova, at, buf, *size);
 	}
 	if (*size > SECTION_MAX)
 		*size = SECTION_MAX;

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "helpers.h"
+#include "iommu/memory.h"
 
 static char local[8 * PAGE] __attribute__((aligned(4096)));
 
@@ -293,6 +294,70 @@ static void replaced(void **unused)
 	close(fd);
 }
 
+/* A kind whose calls end when the test says so. */
+static struct {
+	_Atomic(bool) entered, go, left;
+} slow;
+
+static int slow_read(struct uvf_memory *memory, uint64_t offset, void *buf, size_t count)
+{
+	slow.entered = true;
+	while (!slow.go)
+		usleep(100);
+	memset(buf, 1, count);
+	slow.left = true;
+	return 0;
+}
+
+static const struct uvf_memory_kind slow_kind = {
+	.ends = true,
+	.read = slow_read,
+	.window_get = uvf_memory_whole_get,
+	.window_put = uvf_memory_whole_put,
+};
+
+static void *read_slowly(void *opaque)
+{
+	uint64_t value;
+
+	assert_int_equal(uvf_attachment_read(opaque, 8, &value, 8), 0);
+	return NULL;
+}
+
+static void *let_go(void *unused)
+{
+	usleep(50000);
+	slow.go = true;
+	return NULL;
+}
+
+/* A copy to another process is not over when its mapping has been looked up. */
+static void unmapped_meanwhile(void **state)
+{
+	struct uvf_address_space *space = new_space();
+	struct uvf_attachment *attachment = new_attachment(space, &no_ops, NULL);
+	struct uvf_memory *memory = uvf_memory_alloc(&slow_kind, UVF_PROT_RW);
+	pthread_t reader, helper;
+
+	assert_non_null(memory);
+	memset(&slow, 0, sizeof(slow));
+	assert_int_equal(uvf_map(space, 0, PAGE, UVF_PROT_RW, memory, 0), 0);
+	uvf_memory_put(memory);
+	assert_int_equal(pthread_create(&reader, NULL, read_slowly, attachment), 0);
+	while (!slow.entered)
+		usleep(100);
+	assert_int_equal(pthread_create(&helper, NULL, let_go, NULL), 0);
+	if (*state)
+		assert_int_equal(uvf_attachment_set(attachment, NULL), 0);
+	else
+		assert_int_equal(uvf_unmap(space, 0, 0, NULL), 0);
+	assert_true(slow.left);
+	pthread_join(reader, NULL);
+	pthread_join(helper, NULL);
+	uvf_attachment_free(attachment);
+	uvf_address_space_put(space);
+}
+
 struct switching {
 	struct uvf_attachment *attachment;
 	_Atomic(bool) stop;
@@ -347,6 +412,8 @@ int main(void)
 		cmocka_unit_test(process),
 		cmocka_unit_test(remote),
 		cmocka_unit_test(replaced),
+		cmocka_unit_test(unmapped_meanwhile),
+		{"detached_meanwhile", unmapped_meanwhile, NULL, NULL, (void *)tests},
 		cmocka_unit_test(switched_and_replaced),
 	};
 
