@@ -18,7 +18,7 @@ class Disk:
         found = self.guest.run(
             f"""for i in $(seq 600); do
                     for disk in {self.sysfs}/nvme/nvme*/nvme*n1; do
-                        [ -b /dev/${{disk##*/}} ] && echo ${{disk##*/}} && exit
+                        [ -b "/dev/${{disk##*/}}" ] && echo "${{disk##*/}}" && exit
                     done
                     sleep 0.1
                 done

@@ -233,7 +233,7 @@ class Serial(Device):
 
     def connect(self):
         """The far end of the line."""
-        wait_until(lambda: is_listening(self.line), f"a listener on {self.line}")
+        wait_until(lambda: is_listening(self.line), f"a listener on {self.line}", timeout=30)
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(self.line)
         connection.settimeout(COMMAND_TIMEOUT)
@@ -401,6 +401,10 @@ class Guest:
             "-device", "virtserialport,chardev=agent,name=agent",
         ]
         # fmt: on
+        if start != "kernel":
+            # What SeaBIOS says.
+            line += ["-chardev", f"file,id=firmware,path={Work.file('firmware.log')}"]
+            line += ["-device", "isa-debugcon,iobase=0x402,chardev=firmware"]
         if start == "kernel":
             line += ["-kernel", asset("GUEST_KERNEL"), "-initrd", asset("GUEST_INITRAMFS")]
             line += ["-append", f"console=ttyS0 quiet panic=-1 {append}"]

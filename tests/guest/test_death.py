@@ -1,12 +1,14 @@
 """The device's process or QEMU dies at a bad moment, and the other one lives on."""
 
 import contextlib
+import time
 
 from disk import Disk
 from guest import (
     MIB,
     OWN,
     Guest,
+    Lost,
     Nvme,
     Serial,
     Served,
@@ -16,6 +18,7 @@ from guest import (
     needs_a_device_process,
     random_disk,
     sha256,
+    tail,
     wait_until,
 )
 
@@ -39,11 +42,11 @@ class Deaths:
         self.guest = Guest([self.device], append=IMPATIENT, **options)
         return Disk(self.guest, self.device)
 
-    def start_io(self, disk):
+    def start_io(self, disk, depth=16):
         """Writes behind what is flushed, until something stops it."""
         io = disk.guest.spawn(
             disk.fio(
-                f"--rw=randwrite --bs=4k --iodepth=16 --offset={FLUSHED} --time_based --runtime=600"
+                f"--rw=randwrite --bs=4k --iodepth={depth} --offset={FLUSHED} --time_based --runtime=600"
             )
         )
         before = sum(disk.interrupts().values())
@@ -68,26 +71,47 @@ def device_process_dies():
     needs_a_device_process()
     deaths = Deaths()
     try:
-        deaths.start_device()
-        deaths.disk = deaths.start_guest()
         yield deaths
     finally:
         deaths.end()
 
 
+# QEMU 11.1's vfio-user client aborts when its server goes away with bytes that it has not read: the
+# connection is reset, which it reports twice.
+QEMU_DEFECT = "error_setv: Assertion `*errp == NULL' failed"
+
+
 def guest_gets_errors_when_the_device_dies(deaths):
-    deaths.hash = deaths.write_flushed(deaths.disk)
-    io = deaths.start_io(deaths.disk)
+    for paused in (False, True):
+        deaths.start_device()
+        disk = deaths.start_guest()
+        deaths.hash = deaths.write_flushed(disk)
+        try:
+            guest_sees_the_device_die(deaths, disk, paused)
+            return
+        except Lost:
+            if paused or QEMU_DEFECT not in tail(deaths.guest.qemu.log):
+                raise
+            deaths.guest.kill()
+
+
+def guest_sees_the_device_die(deaths, disk, paused):
+    io = deaths.start_io(disk, depth=1)
+    if paused:
+        # Nothing new is sent, and what was sent is soon read.
+        deaths.guest.qmp("stop")
+        time.sleep(1)
     deaths.served.kill()
+    if paused:
+        deaths.guest.qmp("cont")
     status, output = io.wait()
     check(status != 0, f"fio has noticed nothing:\n{output}")
+    # The kernel leaves an empty disk, or none.
+    read = deaths.guest.run(f"dd if={disk.path} bs=4k count=1 iflag=direct 2>/dev/null | wc -c")
+    check(read == "0", f"{read} bytes of a dead device were read")
     # All that needs no device still works.
     check(deaths.guest.run("echo alive") == "alive", "the guest does not answer")
-    check(deaths.guest.qmp("query-status")["status"], "QEMU does not answer")
-    check(
-        deaths.guest.sh(f"dd if={deaths.disk.path} of=/dev/null bs=4k count=1")[0] != 0,
-        "a read succeeded",
-    )
+    check(deaths.guest.qmp("query-status")["running"], "the guest does not run")
 
 
 def qemu_ends_when_asked_after_the_device_died(deaths):

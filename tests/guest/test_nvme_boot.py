@@ -36,7 +36,7 @@ def uefi_starts_linux(disk):
 
 
 def guest_mounts_the_disk_it_started_from(disk):
-    disk.guest.run(f"mount -t vfat -o iocharset=ascii {disk.path}p1 /mnt")
+    disk.guest.run(f"mount -t vfat -o iocharset=ascii {disk.path} /mnt")
     count = disk.guest.run("cat /mnt/vmlinuz | wc -c; echo written >/mnt/written; umount /mnt")
     check(int(count) > 1 << 20, f"the kernel has {count} bytes")
 
