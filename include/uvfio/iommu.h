@@ -70,6 +70,9 @@ struct uvf_address_space_config {
 	size_t reserved_count;
 	uint64_t max_mappings; /* 0: no limit */
 	uint64_t max_bytes;    /* sum of the mappings' sizes; 0: no limit */
+	uint64_t max_files;    /* that uvf_map_fd() keeps open at a time; 0: no limit */
+	uint64_t max_windows;  /* sum of the windows' sizes, that is of our own addresses; 0: no
+				  limit */
 };
 
 /* @config may be NULL: all defaults. Errors: -EINVAL, -ENOMEM. */
@@ -86,8 +89,9 @@ UVF_API uint64_t uvf_address_space_page_sizes(const struct uvf_address_space *sp
  * Errors: -EINVAL (zero size, not aligned to the granule (@offset: to 4 KiB if the granule is
  * larger), no permission in @prot, outside the aperture, reserved), -EOVERFLOW (iova + size or
  * offset + size passes 2^64), -EEXIST (overlaps a mapping), -EACCES (@memory allows less than
- * @prot), -ENOSPC (max_mappings), -ENOMEM (max_bytes or no memory), -EFAULT (the range of @memory
- * is not there; of a file: ends beyond where the file did when its window was made).
+ * @prot), -ENOSPC (max_mappings, max_files), -ENOMEM (max_bytes, max_windows or no memory), -EFAULT
+ * (the range of @memory is not there; of a file: ends beyond where the file did when its window was
+ * made).
  */
 UVF_API int uvf_map(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size, unsigned prot,
 		    struct uvf_memory *memory, uint64_t offset);

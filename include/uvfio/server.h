@@ -24,6 +24,7 @@ struct uvf_server_config {
 	uint32_t max_msg_fds; /* 0: 16 */
 	uint32_t max_data_xfer_size; /* 0: 1 MiB */
 	uint32_t max_dma_maps;	     /* 0: 65535 */
+	uint32_t max_dma_files;	     /* that one client's memory lies in; 0: 256 */
 	uint64_t page_sizes;	     /* 0: 4 KiB */
 	uint32_t client_timeout_ms;  /* for what the client owes: VERSION, the rest of a message, a
 					reply. 0: 10 s */

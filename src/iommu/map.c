@@ -106,7 +106,11 @@ static int map_locked(struct uvf_address_space *space, uvf_iova_t first, uvf_iov
 	mmaps = memory->kind->window_get(memory, offset, size, &window);
 	if (mmaps < 0)
 		return mmaps;
-	error = map_window(space, first, last, prot, window, offset);
+	/* What took no mmap is counted already. */
+	if (mmaps && space->max_windows && space->window_bytes + window->size > space->max_windows)
+		error = -ENOMEM;
+	else
+		error = map_window(space, first, last, prot, window, offset);
 	if (error) {
 		memory->kind->window_put(window);
 		return error;
@@ -114,6 +118,7 @@ static int map_locked(struct uvf_address_space *space, uvf_iova_t first, uvf_iov
 	space->mappings++;
 	space->bytes += size;
 	space->windows += (unsigned)mmaps;
+	space->window_bytes += mmaps ? window->size : 0;
 	if (memory->home == space)
 		memory->mappings++;
 	return 0;
@@ -151,6 +156,8 @@ static int file_memory(struct uvf_address_space *space, int fd, struct uvf_memor
 		*memoryp = uvf_memory_get(memory);
 		return 0;
 	}
+	if (space->max_files && space->files.count >= space->max_files)
+		return -ENOSPC;
 	seals = access == O_RDWR ? fcntl(fd, F_GET_SEALS) : 0;
 	if (seals < 0)
 		seals = 0; /* not a kind of file that has them */
@@ -204,6 +211,7 @@ void uvf_space_drop(struct uvf_address_space *space, const struct uvf_interval *
 {
 	struct uvf_window *window = uvf_object_window(interval->object);
 	struct uvf_memory *memory = window->memory;
+	uint64_t size = window->size;
 
 	space->mappings--;
 	space->bytes -= interval->last - interval->first + 1;
@@ -211,6 +219,8 @@ void uvf_space_drop(struct uvf_address_space *space, const struct uvf_interval *
 		memory->mappings--;
 		uvf_space_forget_file(space, memory);
 	}
-	if (memory->kind->window_put(window) && space->windows)
+	if (memory->kind->window_put(window) && space->windows) {
 		space->windows--;
+		space->window_bytes -= size < space->window_bytes ? size : space->window_bytes;
+	}
 }

@@ -24,6 +24,8 @@ static int configure(struct uvf_address_space *space, const struct uvf_address_s
 		return -EINVAL;
 	space->max_mappings = config->max_mappings;
 	space->max_bytes = config->max_bytes;
+	space->max_files = config->max_files;
+	space->max_windows = config->max_windows;
 	for (size_t i = 0; i < config->reserved_count; i++)
 		if (config->reserved[i].first > config->reserved[i].last)
 			return -EINVAL;

@@ -66,13 +66,14 @@ struct uvf_address_space {
 	struct uvf_iova_range aperture;
 	struct uvf_iova_range *reserved;
 	size_t reserved_count;
-	uint64_t max_mappings, max_bytes;
+	uint64_t max_mappings, max_bytes, max_files, max_windows;
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* `going`, or a view's `callbacks` */
 	uint64_t mappings;	/* with those that are going */
 	uint64_t bytes;
 	uint64_t windows;
+	uint64_t window_bytes;
 	struct uvf_going *going;
 	struct uvf_view *views;
 	size_t readers; /* views that are active: 0 means that nobody can be inside */

@@ -56,6 +56,34 @@ static void no_descriptors_left(void **state)
 	assert_int_equal(negotiate_on(h, h->client, NULL, &reply), 0);
 }
 
+/* Each costs a descriptor, and other clients of the process need some too. */
+static void no_more_files_than_allowed(void **state)
+{
+	struct uvf_server_config config = {.max_dma_files = 8};
+	struct harness *h = harness_new(&config);
+	struct reply reply;
+	int fd;
+
+	h->client = harness_connect(h);
+	assert_int_equal(
+		negotiate_on(h, h->client, "{\"capabilities\":{\"max_msg_fds\":1}}", &reply), 0);
+	for (uint64_t i = 0; i < 12; i++) {
+		fd = memory_file(2 * PAGE);
+		assert_int_equal(dma_map(h, i * 2 * PAGE, PAGE, VFIO_DMA_MAP_FLAG_READ, fd, 0),
+				 i < 8 ? 0 : -ENOSPC);
+		/* One that is there can be used again. */
+		assert_int_equal(
+			dma_map(h, (i * 2 + 1) * PAGE, PAGE, VFIO_DMA_MAP_FLAG_READ, fd, PAGE),
+			i < 8 ? 0 : -ENOSPC);
+		close(fd);
+	}
+	assert_int_equal(dma_unmap(h, 0, 2 * PAGE, 0), 0);
+	fd = memory_file(PAGE);
+	assert_int_equal(dma_map(h, 0, PAGE, VFIO_DMA_MAP_FLAG_READ, fd, 0), 0);
+	close(fd);
+	harness_free(h);
+}
+
 /* ---- A device's worker that waits for the client ---- */
 
 static void *worker(void *opaque)
@@ -160,6 +188,7 @@ int main(void)
 						harness_teardown),
 		cmocka_unit_test_setup_teardown(a_request_before_the_reply, harness_setup,
 						harness_teardown),
+		cmocka_unit_test(no_more_files_than_allowed),
 		cmocka_unit_test(stops_while_the_client_owes),
 	};
 

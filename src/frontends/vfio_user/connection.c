@@ -20,6 +20,12 @@
 /* What a message can be where max_data_xfer_size is small. */
 #define MIN_PAYLOAD 8192
 
+/*
+ * Of this process's 128 TiB of addresses, for one client: more than any guest has memory, and
+ * something is left for other clients when one maps files that are large and empty.
+ */
+#define MAX_WINDOWS (16ULL << 40)
+
 int uvf_connection_new(struct uvf_server *server, int fd, bool blocking,
 		       struct uvf_connection **connectionp)
 {
@@ -188,6 +194,8 @@ static int open_device(struct uvf_connection *connection, uint64_t max_dma_maps)
 	struct uvf_address_space_config space = {
 		.page_sizes = server->config.page_sizes,
 		.max_mappings = max_dma_maps,
+		.max_files = server->config.max_dma_files,
+		.max_windows = MAX_WINDOWS,
 	};
 	int ret = uvf_address_space_new(&space, &connection->space);
 

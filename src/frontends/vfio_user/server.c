@@ -41,6 +41,8 @@ static int fill_config(struct uvf_server *server, const struct uvf_server_config
 		config->max_data_xfer_size = UVF_WIRE_DEFAULT_DATA_XFER_SIZE;
 	if (!config->max_dma_maps)
 		config->max_dma_maps = UVF_WIRE_DEFAULT_DMA_MAPS;
+	if (!config->max_dma_files)
+		config->max_dma_files = 256;
 	if (!config->page_sizes)
 		config->page_sizes = UVF_WIRE_DEFAULT_PAGE_SIZES;
 	if (!config->client_timeout_ms)

@@ -411,15 +411,49 @@ static void a_million(void **unused)
 	close(fd);
 }
 
+/* Files and our own addresses, which one client must not have all of. */
+static void resources(void **unused)
+{
+	const struct uvf_address_space_config config = {.max_files = 2, .max_windows = 10 * PAGE};
+	struct uvf_address_space *space;
+	int fd[3];
+
+	assert_int_equal(uvf_address_space_new(&config, &space), 0);
+	for (unsigned i = 0; i < 3; i++)
+		fd[i] = new_file((4 + 4 * i) * PAGE);
+	assert_int_equal(uvf_map_fd(space, 0, PAGE, UVF_PROT_READ, fd[0], 0), 0);
+	assert_int_equal(uvf_map_fd(space, PAGE, PAGE, UVF_PROT_READ, fd[1], 0), -ENOMEM);
+	assert_int_equal(uvf_map_fd(space, PAGE, PAGE, UVF_PROT_READ, fd[0], PAGE), 0);
+	assert_int_equal(ftruncate(fd[1], PAGE), 0);
+	assert_int_equal(uvf_map_fd(space, 2 * PAGE, PAGE, UVF_PROT_READ, fd[1], 0), 0);
+	assert_int_equal(stats_of(space).windows, 2);
+	assert_int_equal(uvf_map_fd(space, 3 * PAGE, PAGE, UVF_PROT_READ, fd[2], 0), -ENOSPC);
+	/* What goes makes room. */
+	assert_int_equal(uvf_unmap(space, 0, 2 * PAGE, NULL), 0);
+	assert_int_equal(ftruncate(fd[2], 9 * PAGE), 0);
+	assert_int_equal(uvf_map_fd(space, 0, PAGE, UVF_PROT_READ, fd[2], 0), 0);
+	assert_int_equal(uvf_unmap(space, 0, 0, NULL), 0);
+	uvf_address_space_put(space);
+	for (unsigned i = 0; i < 3; i++)
+		close(fd[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(arguments),	    cmocka_unit_test(unmap_arguments),
-		cmocka_unit_test(top_of_the_space), cmocka_unit_test(aperture_and_reserved),
-		cmocka_unit_test(limits),	    cmocka_unit_test(files),
-		cmocka_unit_test(bad_files),	    cmocka_unit_test(large_file),
-		cmocka_unit_test(many_files),	    cmocka_unit_test(listeners),
-		cmocka_unit_test(for_each),	    cmocka_unit_test(a_million),
+		cmocka_unit_test(resources),
+		cmocka_unit_test(arguments),
+		cmocka_unit_test(unmap_arguments),
+		cmocka_unit_test(top_of_the_space),
+		cmocka_unit_test(aperture_and_reserved),
+		cmocka_unit_test(limits),
+		cmocka_unit_test(files),
+		cmocka_unit_test(bad_files),
+		cmocka_unit_test(large_file),
+		cmocka_unit_test(many_files),
+		cmocka_unit_test(listeners),
+		cmocka_unit_test(for_each),
+		cmocka_unit_test(a_million),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
