@@ -18,10 +18,11 @@ UVF_BEGIN_DECLS
 struct uvf_server;
 
 struct uvf_server_config {
-	const char *path;     /* of the unix socket to make; a stale socket there is replaced */
-	int fd;		      /* with path NULL: a listening socket; taken over */
-	mode_t mode;	      /* of the socket; 0: 0600 */
-	uint32_t max_msg_fds; /* 0: 16 */
+	const char *path; /* of the unix socket to make; a stale socket there is replaced. Beside
+			    it PATH.lock is there for a moment */
+	int fd;		  /* with path NULL: a listening socket; taken over */
+	mode_t mode;	  /* of the socket; 0: 0600 */
+	uint32_t max_msg_fds;	     /* 0: 16 */
 	uint32_t max_data_xfer_size; /* 0: 1 MiB */
 	uint32_t max_dma_maps;	     /* 0: 65535 */
 	uint32_t max_dma_files;	     /* that one client's memory lies in; 0: 256 */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A server's making: its configuration and its socket. */
+/* A server's making: its configuration and its parts. */
 #include "frontends/vfio_user/server.h"
 
 #include <errno.h>
@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -61,61 +60,6 @@ static int fill_config(struct uvf_server *server, const struct uvf_server_config
 	return 0;
 }
 
-/* A socket file whose server has gone refuses connections. So does any other file: that stays. */
-static bool is_stale(const struct sockaddr_un *address)
-{
-	struct stat stat_buf;
-	bool stale;
-	int fd;
-
-	if (lstat(address->sun_path, &stat_buf) || !S_ISSOCK(stat_buf.st_mode))
-		return false;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return false;
-	stale = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
-		errno == ECONNREFUSED;
-	close(fd);
-	return stale;
-}
-
-static int bind_path(struct uvf_server *server, struct uvf_error *error)
-{
-	const char *path = server->config.path;
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct stat stat_buf;
-	int ret;
-
-	if (strlen(path) >= sizeof(address.sun_path))
-		return uvf_fail(error, -ENAMETOOLONG, "%s: at most %zu characters", path,
-				sizeof(address.sun_path) - 1);
-	memcpy(address.sun_path, path, strlen(path));
-	server->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (server->listener < 0)
-		return uvf_fail(error, -errno, "socket: %s", strerror(errno));
-	/* The file is made with the socket's own mode: nobody connects before it is right. */
-	fchmod(server->listener, server->config.mode);
-	ret = bind(server->listener, (struct sockaddr *)&address, sizeof(address)) ? -errno : 0;
-	if (ret == -EADDRINUSE && is_stale(&address)) {
-		unlink(path);
-		ret = bind(server->listener, (struct sockaddr *)&address, sizeof(address)) ? -errno
-											   : 0;
-	}
-	if (ret == -EADDRINUSE)
-		return uvf_fail(error, ret, "%s: another server, or a file, has it", path);
-	if (ret)
-		return uvf_fail(error, ret, "%s: %s", path, strerror(-ret));
-	server->owns_path = true;
-	/* And with what the umask took. */
-	if (chmod(path, server->config.mode) || stat(path, &stat_buf))
-		return uvf_fail(error, -errno, "%s: %s", path, strerror(errno));
-	server->path_device = stat_buf.st_dev;
-	server->path_inode = stat_buf.st_ino;
-	if (listen(server->listener, SOMAXCONN))
-		return uvf_fail(error, -errno, "listen: %s", strerror(errno));
-	return 0;
-}
-
 static int take_listener(struct uvf_server *server, int fd, struct uvf_error *error)
 {
 	int flags = fcntl(fd, F_GETFL), listening = 0;
@@ -144,7 +88,7 @@ int uvf_server_new(struct uvf_device *dev, const struct uvf_server_config *confi
 	pthread_cond_init(&server->changed, NULL);
 	ret = fill_config(server, config, error);
 	if (!ret)
-		ret = config->path ? bind_path(server, error)
+		ret = config->path ? uvf_server_bind(server, error)
 				   : take_listener(server, config->fd, error);
 	if (!ret) {
 		ret = uvf_server_loop_init(server);
@@ -166,18 +110,13 @@ int uvf_server_fd(const struct uvf_server *server)
 
 void uvf_server_free(struct uvf_server *server)
 {
-	struct stat stat_buf;
-
 	if (!server)
 		return;
 	uvf_server_stop(server);
 	if (server->connection)
 		uvf_connection_free(server->connection);
 	uvf_server_loop_destroy(server);
-	/* Unless somebody has put another one there. */
-	if (server->owns_path && !stat(server->config.path, &stat_buf) &&
-	    stat_buf.st_dev == server->path_device && stat_buf.st_ino == server->path_inode)
-		unlink(server->config.path);
+	uvf_server_unbind(server);
 	if (server->listener >= 0)
 		close(server->listener);
 	pthread_cond_destroy(&server->changed);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The parts of a server:
- *   server.c      its making: the socket, configuration
+ *   server.c      its making: configuration
+ *   socket.c      its socket in the file system
  *   loop.c        events: who connects, who waits, time limits; embedded, or on threads
  *   connection.c  one client's session, from VERSION to the device's close
  *   requests.c    what each command does
@@ -69,6 +70,10 @@ struct uvf_server {
 	bool threaded;
 	pthread_t acceptor, worker;
 };
+
+/* socket.c: the path, made by one server at a time. */
+int uvf_server_bind(struct uvf_server *server, struct uvf_error *error);
+void uvf_server_unbind(struct uvf_server *server);
 
 /* loop.c */
 int uvf_server_loop_init(struct uvf_server *server);
