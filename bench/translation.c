@@ -22,15 +22,15 @@
 #include <unistd.h>
 
 #include "base/guard.h"
-#include "base/rcu.h"
+#include "base/readers.h"
 #include "iommu/space.h"
 
 #define PAGE	   4096ULL
 #define FILE_PAGES 64
 
-#define SLICE_NS 300000
+#define SLICE_NS 200000
 #define WANTED	 200 /* clean slices */
-#define SLICES	 1000
+#define SLICES	 2000
 
 static const uint64_t sizes[] = {16, 1000, 65000, 1000000};
 #define SIZES (sizeof(sizes) / sizeof(sizes[0]))
@@ -117,11 +117,11 @@ static double measure(run_fn run, struct bench *bench)
 		any[any_count++] = took / (double)count;
 		if (preemptions() != before)
 			continue;
-		if (bench->beside && read_clock(bench->other_clock) - other < took * 0.95)
+		if (bench->beside && read_clock(bench->other_clock) - other < took * 0.9)
 			continue;
 		clean[clean_count++] = took / (double)count;
 	}
-	if (clean_count < WANTED / 10)
+	if (clean_count < 5)
 		return median(any, any_count);
 	return median(clean, clean_count);
 }
@@ -210,11 +210,12 @@ static uint64_t pick(uint64_t *state, uint64_t count)
 static inline uint64_t translate(struct bench *bench, uvf_iova_t iova)
 {
 	const struct uvf_leaf *leaf;
+	struct uvf_reading reading;
 	struct uvf_view *view;
 	uvf_place_t place;
 	uint64_t address;
 
-	uvf_rcu_read_lock();
+	reading = uvf_readers_enter(&bench->attachment->readers);
 	view = atomic_load_explicit(&bench->attachment->active, memory_order_acquire);
 	place = uvf_view_find(view, iova);
 	if (!place)
@@ -222,7 +223,7 @@ static inline uint64_t translate(struct bench *bench, uvf_iova_t iova)
 	leaf = uvf_place_leaf(place);
 	address = leaf->entry[uvf_place_index(place)].value +
 		  (iova - leaf->first[uvf_place_index(place)]);
-	uvf_rcu_read_unlock();
+	uvf_readers_exit(reading);
 	return address;
 }
 

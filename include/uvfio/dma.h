@@ -4,7 +4,7 @@
  *
  * Threads: any thread, the device's own workers included, with or without the device's lock. No
  * function here takes a lock on the way to memory mapped in this process; memory of other kinds
- * can block (see iommu.h).
+ * can block (see iommu.h). Not from a signal handler: it may have interrupted a transfer.
  *
  * Errors, all functions: -EPERM (bus mastering is off, or the PASID is not attached), -EFAULT
  * (nothing is mapped there, or the memory behind it is gone), -EACCES (mapped, but not for this),

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/interval_node.h"
-#include "base/rcu.h"
 
 /* Inner nodes hold at least two children on the way to 2^64 intervals. */
 #define LEVELS 16
@@ -187,7 +186,8 @@ static void publish(struct uvf_interval_map *map, const struct path *path, unsig
 
 static void recycle(struct uvf_interval_map *map)
 {
-	uvf_rcu_synchronize();
+	if (map->synchronize)
+		map->synchronize(map);
 	uvf_interval_map_quiescent(map);
 }
 
@@ -515,7 +515,8 @@ bool uvf_interval_map_next(const struct uvf_interval_map *map, uint64_t key,
 	return true;
 }
 
-int uvf_interval_map_init(struct uvf_interval_map *map)
+int uvf_interval_map_init(struct uvf_interval_map *map,
+			  void (*synchronize)(struct uvf_interval_map *map))
 {
 	uint64_t *root;
 
@@ -526,6 +527,7 @@ int uvf_interval_map_init(struct uvf_interval_map *map)
 		return -ENOMEM;
 	}
 	map->find = uvf_interval_find_best();
+	map->synchronize = synchronize;
 	root = leaf_done(new_leaf(map));
 	atomic_init(&map->root, root);
 	set_live(root);

@@ -8,12 +8,13 @@
  * store. Leaves hold up to 31 intervals and inner nodes up to 64 children in 1 KiB: a search is a
  * few cache lines that are fetched at once, and has no branch that depends on keys.
  *
- * A place in a leaf can be remembered without a reference: while its `live` is set, inside an RCU
- * section, the leaf's content is that of the map. Leaves are never anything else, and are used
- * again only after a grace period.
+ * A place in a leaf can be remembered without a reference: while its `live` is set, inside a
+ * reader's section, the leaf's content is that of the map. Leaves are never anything else, and are
+ * used again only after a grace period.
  *
- * Threads: changes one at a time; uvf_interval_map_find() and places inside an RCU read section
- * from any thread.
+ * Threads: changes one at a time; uvf_interval_map_find() and places inside a reader's section
+ * from any thread. What a section and a grace period are is
+ * the user's: see `synchronize`.
  */
 #ifndef UVF_BASE_INTERVAL_MAP_H
 #define UVF_BASE_INTERVAL_MAP_H
@@ -58,10 +59,13 @@ struct uvf_interval_map {
 	uvf_place_t (*find)(const uint64_t *root, uint64_t key);
 	struct uvf_node_arena leaves, inners;
 	uint64_t count;
+	/* Waits for a grace period. NULL: there never are readers beside changes. */
+	void (*synchronize)(struct uvf_interval_map *map);
 };
 
 /* Errors: -ENOMEM. */
-int uvf_interval_map_init(struct uvf_interval_map *map);
+int uvf_interval_map_init(struct uvf_interval_map *map,
+			  void (*synchronize)(struct uvf_interval_map *map));
 void uvf_interval_map_destroy(struct uvf_interval_map *map);
 
 /* The place of the interval that holds @key, or 0. */

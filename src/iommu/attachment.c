@@ -3,19 +3,18 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "base/rcu.h"
 #include "iommu/space.h"
 
 int uvf_attachment_new(const struct uvf_attachment_ops *ops, void *opaque,
 		       struct uvf_attachment **attachmentp)
 {
-	struct uvf_attachment *attachment = calloc(1, sizeof(*attachment));
+	struct uvf_attachment *attachment = aligned_alloc(64, sizeof(*attachment));
 
 	if (!attachment)
 		return -ENOMEM;
+	*attachment = (struct uvf_attachment){.ops = ops, .opaque = opaque};
 	pthread_mutex_init(&attachment->lock, NULL);
-	attachment->ops = ops;
-	attachment->opaque = opaque;
+	uvf_readers_init(&attachment->readers);
 	*attachmentp = attachment;
 	return 0;
 }
@@ -82,14 +81,16 @@ static void activate(struct uvf_attachment *attachment, struct uvf_view *view)
 		return;
 	if (view) {
 		pthread_mutex_lock(&view->space->lock);
-		view->space->readers++;
+		view->active = true;
 		pthread_mutex_unlock(&view->space->lock);
 	}
 	atomic_store_explicit(&attachment->active, view, memory_order_release);
 	if (old) {
-		uvf_rcu_synchronize();
+		struct uvf_grace grace = {0};
+
+		uvf_readers_wait(&attachment->readers, &grace);
 		pthread_mutex_lock(&old->space->lock);
-		old->space->readers--;
+		old->active = false;
 		pthread_mutex_unlock(&old->space->lock);
 	}
 }

@@ -34,7 +34,7 @@ struct uvf_memory_kind {
 	bool direct;
 	/* Calls need nobody but the kernel: who unmaps waits for those that have begun. */
 	bool ends;
-	/* NULL for direct ones. Never called inside an RCU section: they may block. */
+	/* NULL for direct ones. Never called by a reader inside: they may block. */
 	int (*read)(struct uvf_memory *memory, uint64_t offset, void *buf, size_t count);
 	int (*write)(struct uvf_memory *memory, uint64_t offset, const void *buf, size_t count);
 	/*

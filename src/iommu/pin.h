@@ -4,8 +4,8 @@
  * of its range, and threads that work on different memory don't meet.
  *
  * A pin within one 2 MiB stretch is in the shard of that stretch; a wider one in the shard of wide
- * pins that its thread uses. A pin is added inside the RCU section that looked its mappings up:
- * after a grace period, an unmapper finds all pins that saw the old mappings.
+ * pins that its thread uses. A pin is added inside the reader's section that looked its mappings
+ * up: after a grace period, an unmapper finds all pins that saw the old mappings.
  */
 #ifndef UVF_IOMMU_PIN_H
 #define UVF_IOMMU_PIN_H

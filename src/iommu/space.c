@@ -3,6 +3,7 @@
 #include "iommu/space.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +41,12 @@ static int configure(struct uvf_address_space *space, const struct uvf_address_s
 	return 0;
 }
 
+static void synchronize(struct uvf_interval_map *map)
+{
+	uvf_space_synchronize((
+		struct uvf_address_space *)((char *)map - offsetof(struct uvf_address_space, map)));
+}
+
 int uvf_address_space_new(const struct uvf_address_space_config *config,
 			  struct uvf_address_space **spacep)
 {
@@ -51,7 +58,7 @@ int uvf_address_space_new(const struct uvf_address_space_config *config,
 	memset(space, 0, sizeof(*space));
 	error = configure(space, config);
 	if (!error)
-		error = uvf_interval_map_init(&space->map);
+		error = uvf_interval_map_init(&space->map, synchronize);
 	if (error) {
 		free(space->reserved);
 		free(space);

@@ -6,7 +6,7 @@
  * space; a mapping holds a window.
  *
  * Locks: `lock` is for everything but the map's readers, the pins' shards and counters that are
- * atomic. It is never taken inside an RCU section, and not held while callbacks of attachments run
+ * atomic. It is never taken by a reader inside, and not held while callbacks of attachments run
  * or pins are waited for. What an unmap has made invisible but not yet finished is in `going`:
  * whoever maps or unmaps an overlapping range waits until it isn't.
  */
@@ -17,13 +17,14 @@
 #include <stdatomic.h>
 
 #include "base/interval_map.h"
+#include "base/readers.h"
 #include "iommu/file.h"
 #include "iommu/iommu.h"
 #include "iommu/memory.h"
 #include "iommu/pin.h"
 
-/* Hints of one attachment; threads are spread over them. */
-#define UVF_HINTS 16
+/* Hints of one attachment; threads are spread over them as over slots of readers. */
+#define UVF_HINTS UVF_READER_SLOTS
 
 /* A last hit: on a cache line of its own, as a thread writes it at each new mapping. */
 struct uvf_hint {
@@ -39,17 +40,19 @@ struct uvf_view {
 	struct uvf_attachment *attachment;
 	struct uvf_view *next; /* the address space's list */
 	unsigned callbacks;    /* of the attachment that run now; it stays in the list meanwhile */
+	bool active;	       /* transfers may be using it */
 	struct uvf_hint hint[UVF_HINTS];
 };
 
 struct uvf_attachment {
-	/* The view while bus mastering is on, for transfers: RCU. Else NULL. */
+	/* The view while bus mastering is on, for transfers: loaded as a reader. Else NULL. */
 	_Atomic(struct uvf_view *) active;
 	pthread_mutex_t lock; /* the next two, and changes of `active`; before a space's lock */
 	struct uvf_view *view;
 	bool bus_master;
 	const struct uvf_attachment_ops *ops;
 	void *opaque;
+	struct uvf_readers readers; /* transfers, and pins while they are made */
 };
 
 /* A range that is being unmapped. On the unmapping thread's stack. */
@@ -76,7 +79,6 @@ struct uvf_address_space {
 	uint64_t window_bytes;
 	struct uvf_going *going;
 	struct uvf_view *views;
-	size_t readers; /* views that are active: 0 means that nobody can be inside */
 	struct uvf_listener *listeners;
 	struct uvf_file_table files;
 };
@@ -94,6 +96,8 @@ static inline struct uvf_window *uvf_object_window(uintptr_t object)
 
 struct uvf_mapping uvf_mapping_of(const struct uvf_interval *interval);
 
+/* With the lock held: waits for all who could have found in the map what has left it. */
+void uvf_space_synchronize(struct uvf_address_space *space);
 /* With the lock held: waits until nothing in [first, last] is going. */
 void uvf_space_settle(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last);
 /* With the lock held: @memory leaves the table of files if nothing maps it. */
@@ -103,17 +107,7 @@ void uvf_space_drop(struct uvf_address_space *space, const struct uvf_interval *
 
 /* ---- Transfers ---- */
 
-/* A number that differs by thread, without thread-local storage. */
-static inline unsigned uvf_thread_number(void)
-{
-	/* Thread control blocks are at least a page apart, most often 8 MiB and some. */
-	uint64_t pointer = (uint64_t)(uintptr_t)__builtin_thread_pointer();
-
-	return (unsigned)((pointer * 0x9e3779b97f4a7c15ULL) >> 60);
-}
-_Static_assert(UVF_HINTS == 1 << (64 - 60), "a thread's number is a hint's");
-
-/* Inside an RCU section: the place that holds @iova, or 0. */
+/* As a reader: the place that holds @iova, or 0. */
 static inline uvf_place_t uvf_view_find(struct uvf_view *view, uvf_iova_t iova)
 {
 	struct uvf_hint *hint = &view->hint[uvf_thread_number()];

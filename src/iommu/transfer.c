@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Reads, writes, compare-and-swap and pins by a device. Each mapping that a transfer touches is
- * looked up and used inside one RCU section, except where using it can block.
+ * looked up and used inside one section as a reader, except where using it can block.
  */
 #include <errno.h>
 
 #include "base/bytes.h"
 #include "base/guard.h"
-#include "base/rcu.h"
 #include "iommu/space.h"
 
 /* A section does no more than this, so that an unmap never waits long for a large transfer. */
@@ -21,12 +20,12 @@ static unsigned needed_prot(enum direction direction)
 }
 
 /*
- * A transfer to memory that isn't mapped here. Called inside an RCU section, which it leaves: the
- * memory stays by a reference, and where the calls end by themselves a pin says that one is on.
+ * A transfer to memory that isn't mapped here. Called inside the section @reading, which it leaves:
+ * the memory stays by a reference, and where the calls end by themselves a pin says that one is on.
  */
-static int transfer_by_call(struct uvf_view *view, struct uvf_memory *memory,
-			    enum direction direction, uvf_iova_t iova, uint64_t offset, void *buf,
-			    size_t size)
+static int transfer_by_call(struct uvf_view *view, struct uvf_reading reading,
+			    struct uvf_memory *memory, enum direction direction, uvf_iova_t iova,
+			    uint64_t offset, void *buf, size_t size)
 {
 	struct uvf_pin pin = {
 		.first = iova,
@@ -39,7 +38,7 @@ static int transfer_by_call(struct uvf_view *view, struct uvf_memory *memory,
 	uvf_memory_get(memory);
 	if (pinned)
 		uvf_pins_add(&view->space->pins, &pin, view, uvf_thread_number());
-	uvf_rcu_read_unlock();
+	uvf_readers_exit(reading);
 	result = direction == WRITE_MEMORY ? memory->kind->write(memory, offset, buf, size)
 					   : memory->kind->read(memory, offset, buf, size);
 	if (pinned)
@@ -61,11 +60,12 @@ static inline __attribute__((always_inline)) int transfer_piece(struct uvf_attac
 	const struct uvf_leaf *leaf;
 	struct uvf_memory *memory;
 	struct uvf_view *view;
+	struct uvf_reading reading;
 	uvf_place_t place;
 	uint64_t at, left;
 	int result = -EPERM;
 
-	uvf_rcu_read_lock();
+	reading = uvf_readers_enter(&attachment->readers);
 	view = atomic_load_explicit(&attachment->active, memory_order_acquire);
 	if (!view)
 		goto out;
@@ -87,7 +87,7 @@ static inline __attribute__((always_inline)) int transfer_piece(struct uvf_attac
 		memory = uvf_object_window(entry->object)->memory;
 		if (memory->kind->ends && *size > SECTION_MAX)
 			*size = SECTION_MAX;
-		return transfer_by_call(view, memory, direction, iova, at, buf, *size);
+		return transfer_by_call(view, reading, memory, direction, iova, at, buf, *size);
 	}
 	if (*size > SECTION_MAX)
 		*size = SECTION_MAX;
@@ -96,7 +96,7 @@ static inline __attribute__((always_inline)) int transfer_piece(struct uvf_attac
 	else
 		result = uvf_guard_copy(buf, (const void *)(uintptr_t)at, *size);
 out:
-	uvf_rcu_read_unlock();
+	uvf_readers_exit(reading);
 	return result;
 }
 
@@ -134,7 +134,7 @@ static __attribute__((noinline)) int write_slowly(struct uvf_attachment *attachm
 
 /*
  * Where [iova, iova + size) is, if the last hit or the map says that at once and it's all in one
- * mapping of memory here that has @bits; else NULL. Inside an RCU section.
+ * mapping of memory here that has @bits; else NULL. Inside a reader's section.
  */
 static inline __attribute__((always_inline)) void *find_at_once(struct uvf_attachment *attachment,
 								uvf_iova_t iova, size_t size,
@@ -160,35 +160,37 @@ static inline __attribute__((always_inline)) void *find_at_once(struct uvf_attac
 
 int uvf_attachment_read(struct uvf_attachment *attachment, uvf_iova_t iova, void *buf, size_t size)
 {
+	struct uvf_reading reading;
 	const void *at;
 	int result;
 
-	uvf_rcu_read_lock();
+	reading = uvf_readers_enter(&attachment->readers);
 	/* A size of 0 is never found: size - 1 is above all. */
 	at = find_at_once(attachment, iova, size, UVF_OBJECT_DIRECT | UVF_PROT_READ);
 	if (__builtin_expect(!at, 0)) {
-		uvf_rcu_read_unlock();
+		uvf_readers_exit(reading);
 		return read_slowly(attachment, iova, buf, size);
 	}
 	result = uvf_guard_copy(buf, at, size);
-	uvf_rcu_read_unlock();
+	uvf_readers_exit(reading);
 	return result;
 }
 
 int uvf_attachment_write(struct uvf_attachment *attachment, uvf_iova_t iova, const void *buf,
 			 size_t size)
 {
+	struct uvf_reading reading;
 	int result;
 	void *at;
 
-	uvf_rcu_read_lock();
+	reading = uvf_readers_enter(&attachment->readers);
 	at = find_at_once(attachment, iova, size, UVF_OBJECT_DIRECT | UVF_PROT_WRITE);
 	if (__builtin_expect(!at, 0)) {
-		uvf_rcu_read_unlock();
+		uvf_readers_exit(reading);
 		return write_slowly(attachment, iova, buf, size);
 	}
 	result = uvf_guard_copy(at, buf, size);
-	uvf_rcu_read_unlock();
+	uvf_readers_exit(reading);
 	return result;
 }
 
@@ -196,6 +198,7 @@ int uvf_attachment_compare_and_swap(struct uvf_attachment *attachment, uvf_iova_
 				    uint64_t *expected, uint64_t desired)
 {
 	const struct uvf_leaf_entry *entry;
+	struct uvf_reading reading;
 	struct uvf_view *view;
 	uvf_place_t place;
 	uint64_t at;
@@ -203,7 +206,7 @@ int uvf_attachment_compare_and_swap(struct uvf_attachment *attachment, uvf_iova_
 
 	if ((size != 4 && size != 8) || !uvf_is_aligned(iova, size))
 		return -EINVAL;
-	uvf_rcu_read_lock();
+	reading = uvf_readers_enter(&attachment->readers);
 	view = atomic_load_explicit(&attachment->active, memory_order_acquire);
 	if (!view)
 		goto out;
@@ -226,11 +229,11 @@ int uvf_attachment_compare_and_swap(struct uvf_attachment *attachment, uvf_iova_
 								       expected, desired)
 					  : -EINVAL;
 out:
-	uvf_rcu_read_unlock();
+	uvf_readers_exit(reading);
 	return result;
 }
 
-/* Inside an RCU section: [iova, last] as iovecs. */
+/* Inside a reader's section: [iova, last] as iovecs. */
 static int translate(struct uvf_view *view, uvf_iova_t iova, uvf_iova_t last, unsigned prot,
 		     struct iovec *iov, int max)
 {
@@ -269,6 +272,7 @@ static int translate(struct uvf_view *view, uvf_iova_t iova, uvf_iova_t last, un
 int uvf_attachment_pin(struct uvf_attachment *attachment, uvf_iova_t iova, size_t size,
 		       unsigned prot, struct uvf_pin *pin, struct iovec *iov, int max)
 {
+	struct uvf_reading reading;
 	struct uvf_view *view;
 	int result = -EPERM;
 	uvf_iova_t last;
@@ -277,7 +281,7 @@ int uvf_attachment_pin(struct uvf_attachment *attachment, uvf_iova_t iova, size_
 		return -EINVAL;
 	if (!uvf_range_last(iova, size, &last))
 		return -EOVERFLOW;
-	uvf_rcu_read_lock();
+	reading = uvf_readers_enter(&attachment->readers);
 	view = atomic_load_explicit(&attachment->active, memory_order_acquire);
 	if (view)
 		result = translate(view, iova, last, prot, iov, max);
@@ -287,6 +291,6 @@ int uvf_attachment_pin(struct uvf_attachment *attachment, uvf_iova_t iova, size_
 		pin->prot = prot;
 		uvf_pins_add(&view->space->pins, pin, view, uvf_thread_number());
 	}
-	uvf_rcu_read_unlock();
+	uvf_readers_exit(reading);
 	return result;
 }

@@ -14,12 +14,20 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
-#include "base/rcu.h"
 #include "iommu/space.h"
 
 /* Mappings that share a grace period: so many, or the few for which the stack has room. */
 #define BATCH	    4096
 #define SMALL_BATCH 16
+
+void uvf_space_synchronize(struct uvf_address_space *space)
+{
+	struct uvf_grace grace = {0};
+
+	for (struct uvf_view *view = space->views; view; view = view->next)
+		if (view->active)
+			uvf_readers_wait(&view->attachment->readers, &grace);
+}
 
 void uvf_space_settle(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last)
 {
@@ -80,8 +88,7 @@ static void finish(struct uvf_address_space *space, const struct uvf_interval *g
 	struct uvf_going **at;
 
 	space->going = &going;
-	if (space->readers)
-		uvf_rcu_synchronize();
+	uvf_space_synchronize(space);
 	uvf_interval_map_quiescent(&space->map);
 	if (space->views) {
 		tell_attachments(space, going.first, going.last);

@@ -114,7 +114,7 @@ static void random_steps(uint64_t base, unsigned steps)
 	uint32_t owner = 0;
 
 	model = (struct model){0};
-	assert_int_equal(uvf_interval_map_init(&map), 0);
+	assert_int_equal(uvf_interval_map_init(&map, NULL), 0);
 	for (unsigned i = 0; i < steps; i++) {
 		uint64_t what = random_number() % 16, first = random_number() % SLOTS;
 		uint64_t last = first + random_number() % (random_number() % 64 ? 3 : 600);
@@ -160,7 +160,7 @@ static void rising(void **unused)
 	struct uvf_interval_map map;
 	uint64_t count = 1000000;
 
-	assert_int_equal(uvf_interval_map_init(&map), 0);
+	assert_int_equal(uvf_interval_map_init(&map, NULL), 0);
 	for (uint64_t i = 0; i < count; i++) {
 		struct uvf_interval interval = {i << 13, (i << 13) + 4095, i, 64};
 
@@ -184,7 +184,7 @@ static void falling_and_shuffled(void **unused)
 	uint64_t count = 1 << 18, seen = 0;
 	size_t n;
 
-	assert_int_equal(uvf_interval_map_init(&map), 0);
+	assert_int_equal(uvf_interval_map_init(&map, NULL), 0);
 	for (uint64_t i = count; i--;) {
 		struct uvf_interval interval = {i << 12, (i << 12) + 4095, i, 64};
 
@@ -213,7 +213,7 @@ static void places(void **unused)
 	struct uvf_interval_map map;
 	uvf_place_t place;
 
-	assert_int_equal(uvf_interval_map_init(&map), 0);
+	assert_int_equal(uvf_interval_map_init(&map, NULL), 0);
 	assert_int_equal(uvf_interval_map_insert(&map, &interval), 0);
 	place = uvf_interval_map_find(&map, 5000);
 	assert_true(uvf_place_holds(place, 4096));
