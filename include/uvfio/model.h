@@ -45,6 +45,11 @@ UVF_API bool uvf_spec_bool(const struct uvf_spec *spec, const char *name);
 UVF_API bool uvf_spec_given(const struct uvf_spec *spec, const char *name);
 /* The @nth value of a key that may be repeated, or NULL. */
 UVF_API const char *uvf_spec_nth(const struct uvf_spec *spec, const char *name, size_t nth);
+/*
+ * The pairs in the order in which they were given, for models to which it matters: the name of the
+ * @nth, its value in *@value. NULL past the last.
+ */
+UVF_API const char *uvf_spec_pair(const struct uvf_spec *spec, size_t nth, const char **value);
 
 struct uvf_model {
 	const char *name;

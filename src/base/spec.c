@@ -296,6 +296,14 @@ const char *uvf_spec_nth(const struct uvf_spec *spec, const char *name, size_t n
 	return value ? value->text : NULL;
 }
 
+const char *uvf_spec_pair(const struct uvf_spec *spec, size_t nth, const char **value)
+{
+	if (nth >= spec->count)
+		return NULL;
+	*value = spec->values[nth].text;
+	return spec->values[nth].key->name;
+}
+
 int uvf_spec_refuse(const struct uvf_spec *spec, const char *name, struct uvf_error *error)
 {
 	const char *text = uvf_spec_string(spec, name);

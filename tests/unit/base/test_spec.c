@@ -67,6 +67,16 @@ static void values(void **state)
 	assert_string_equal(uvf_spec_nth(spec, "ns", 1), "");
 	assert_string_equal(uvf_spec_nth(spec, "ns", 2), "3");
 	assert_null(uvf_spec_nth(spec, "ns", 3));
+	for (size_t i = 0; i < 9; i++) {
+		static const char *const names[] = {"file", "block", "memory", "queues", "direct",
+						    "poll", "ns",    "ns",     "ns"};
+		const char *value = NULL;
+
+		assert_string_equal(uvf_spec_pair(spec, i, &value), names[i]);
+		if (i == 6)
+			assert_string_equal(value, "1");
+	}
+	assert_null(uvf_spec_pair(spec, 9, &(const char *){NULL}));
 	uvf_spec_free(spec);
 }
 
