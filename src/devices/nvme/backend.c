@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
 #include <uvfio/dma.h>
 
 #include "base/bytes.h"
@@ -24,6 +26,8 @@ int nvme_backend_init(struct nvme_backend *backend, const struct nvme_backend_co
 	backend->block_size = block_size;
 	backend->size = uvf_align_down(size, block_size);
 	backend->read_only = config->read_only;
+	if (getrandom(backend->identity, sizeof(backend->identity), 0) < 0)
+		return uvf_fail(error, -errno, "no random numbers: %s", strerror(errno));
 	return 0;
 }
 

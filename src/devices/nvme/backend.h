@@ -97,6 +97,8 @@ struct nvme_backend {
 	 * without a request; discard, zeroes and flush are requests as always.
 	 */
 	void *bytes;
+	uint8_t identity[16];	      /* no other storage has it (random, but of files) */
+	bool lasting;		      /* the same storage has the same identity when opened again */
 	bool moves_no_data;	      /* null: reads and writes need neither iovecs nor a request */
 	bool read_only;		      /* all but READ and FLUSH: -EROFS */
 	bool volatile_write_cache;    /* completed writes need a FLUSH (or FUA) to be stable */

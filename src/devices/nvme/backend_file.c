@@ -152,6 +152,20 @@ static bool can_punch(int fd, const struct stat *st)
 	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, past, size) == 0;
 }
 
+/* Two devices on one file are one storage; a block device is itself, whatever its name. */
+static void set_identity(struct nvme_backend *backend, const struct stat *st)
+{
+	bool block_device = S_ISBLK(st->st_mode);
+	const uint64_t parts[2] = {
+		block_device ? st->st_rdev : st->st_dev,
+		block_device ? UINT64_MAX : st->st_ino,
+	};
+
+	_Static_assert(sizeof(parts) == sizeof(backend->identity), "an identity");
+	memcpy(backend->identity, parts, sizeof(parts));
+	backend->lasting = true;
+}
+
 static bool is_storage(const struct stat *st)
 {
 	return S_ISREG(st->st_mode) || S_ISBLK(st->st_mode);
@@ -208,6 +222,7 @@ static int set_up(struct file_backend *file, const struct nvme_file_config *conf
 	base->discard_zeroes = !base->read_only && !file->block_device && can_punch(file->fd, st);
 	file->no_punch = !base->read_only && !file->block_device && !base->discard_zeroes;
 	set_hints(base, file->fd, st);
+	set_identity(base, st);
 	return 0;
 }
 

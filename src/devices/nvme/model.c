@@ -21,7 +21,8 @@ static const struct uvf_model_key keys[] = {
 	 .repeated = true, .help = "a namespace in memory"},
 	{"null", UVF_KEY_SIZE, .expects = "SIZE", .min = 1 << 20, .max = 1ULL << 60,
 	 .repeated = true, .help = "a namespace that moves no data"},
-	{"block", UVF_KEY_CHOICE, "512", "512|4096", "bytes in a logical block"},
+	{"block", UVF_KEY_CHOICE, "512", "512|4096",
+	 "bytes in a logical block, until the driver formats a namespace otherwise"},
 	{"direct", UVF_KEY_BOOL, "off", "on|off", "files past the page cache"},
 	{"readonly", UVF_KEY_BOOL, "off", "on|off", "write protected namespaces"},
 	{"poll", UVF_KEY_CHOICE, "adaptive", "on|off|adaptive",
@@ -31,7 +32,8 @@ static const struct uvf_model_key keys[] = {
 	 .max = NVME_MAX_QUEUES},
 	{"mdts", UVF_KEY_NUMBER, "8", "1-8", "largest transfer: 2^N pages of 4 KiB", .min = 1,
 	 .max = 8},
-	{"serial", UVF_KEY_STRING, "uvfio-nvme-0", "TEXT", "serial number, at most 20 bytes"},
+	{"serial", UVF_KEY_STRING, NULL, "TEXT",
+	 "serial number, at most 20 bytes; else one made from the first file's identity"},
 	{"model", UVF_KEY_STRING, "uvfio NVMe controller", "TEXT",
 	 "model number, at most 40 bytes"},
 	{0},
@@ -96,33 +98,43 @@ static int open_backend(const struct uvf_spec *spec, const char *kind, const cha
 	return nvme_backend_open_null(&config.common, size, backendp, error);
 }
 
+static int open_namespace(struct nvme *ctrl, const struct uvf_spec *spec, const char *kind,
+			  const char *value, struct uvf_error *error)
+{
+	uint32_t block = uvf_spec_number(spec, "block") ? 4096 : 512;
+	struct nvme_backend *backend;
+	int ret;
+
+	if (ctrl->namespace_count == NVME_MAX_NAMESPACES)
+		return uvf_fail(error, -EINVAL, "more than %u namespaces", NVME_MAX_NAMESPACES);
+	ret = open_backend(spec, kind, value, block, &backend, error);
+	if (ret)
+		return ret;
+	if (backend->size < block) {
+		nvme_backend_close(backend);
+		return uvf_fail(error, -EINVAL, "%s=%s: smaller than a block", kind, value);
+	}
+	nvme_namespace_add(ctrl, backend, block);
+	return 0;
+}
+
+/* Numbered from 1 in the order in which they were given, of whatever kind. */
 static int open_namespaces(struct nvme *ctrl, const struct uvf_spec *spec, struct uvf_error *error)
 {
 	static const char *const kinds[] = {"file", "mem", "null"};
-	uint32_t block = uvf_spec_number(spec, "block") ? 4096 : 512;
+	const char *name, *value;
 
 	ctrl->namespaces = calloc(NVME_MAX_NAMESPACES, sizeof(*ctrl->namespaces));
 	if (!ctrl->namespaces)
 		return uvf_fail(error, -ENOMEM, "no memory");
-	for (size_t kind = 0; kind < UVF_ARRAY_SIZE(kinds); kind++) {
-		const char *value;
+	for (size_t n = 0; (name = uvf_spec_pair(spec, n, &value)); n++) {
+		for (size_t kind = 0; kind < UVF_ARRAY_SIZE(kinds); kind++) {
+			int ret = 0;
 
-		for (size_t n = 0; (value = uvf_spec_nth(spec, kinds[kind], n)); n++) {
-			struct nvme_backend *backend;
-			int ret;
-
-			if (ctrl->namespace_count == NVME_MAX_NAMESPACES)
-				return uvf_fail(error, -EINVAL, "more than %u namespaces",
-						NVME_MAX_NAMESPACES);
-			ret = open_backend(spec, kinds[kind], value, block, &backend, error);
+			if (!strcmp(name, kinds[kind]))
+				ret = open_namespace(ctrl, spec, name, value, error);
 			if (ret)
 				return ret;
-			if (backend->size < block) {
-				nvme_backend_close(backend);
-				return uvf_fail(error, -EINVAL, "%s=%s: smaller than a block",
-						kinds[kind], value);
-			}
-			nvme_namespace_init(ctrl, backend, block);
 		}
 	}
 	if (!ctrl->namespace_count)
@@ -146,17 +158,20 @@ static int read_spec(struct nvme *ctrl, const struct uvf_spec *spec, struct uvf_
 {
 	const char *serial = uvf_spec_string(spec, "serial");
 	const char *model = uvf_spec_string(spec, "model");
+	int ret;
 
-	if (strlen(serial) >= sizeof(ctrl->serial))
+	if (serial && strlen(serial) >= sizeof(ctrl->serial))
 		return uvf_spec_refuse(spec, "serial", error);
 	if (strlen(model) >= sizeof(ctrl->model))
 		return uvf_spec_refuse(spec, "model", error);
-	strcpy(ctrl->serial, serial);
 	strcpy(ctrl->model, model);
 	ctrl->poll = (enum nvme_poll)uvf_spec_number(spec, "poll");
 	ctrl->queues = (unsigned)uvf_spec_number(spec, "queues");
 	ctrl->mdts = (uint8_t)uvf_spec_number(spec, "mdts");
-	return open_namespaces(ctrl, spec, error);
+	ret = open_namespaces(ctrl, spec, error);
+	if (!ret)
+		nvme_identify_as(ctrl, serial);
+	return ret;
 }
 
 static int make_device(struct nvme *ctrl, struct uvf_error *error)

@@ -2,6 +2,7 @@
 /* Namespaces: a back end each, and the blocks of it that were made unreadable. */
 #include "devices/nvme/nvme.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 struct nvme_namespace *nvme_namespace(struct nvme *ctrl, uint32_t nsid)
@@ -9,23 +10,54 @@ struct nvme_namespace *nvme_namespace(struct nvme *ctrl, uint32_t nsid)
 	return nsid - 1 < ctrl->namespace_count ? &ctrl->namespaces[nsid - 1] : NULL;
 }
 
-/* Different for each serial number and namespace, the same each time. */
-static void make_uuid(const struct nvme *ctrl, struct nvme_namespace *ns)
+/* FNV-1a, then mixed: all of it depends on each byte. */
+static uint64_t hash(uint64_t seed, const void *bytes, size_t size)
 {
-	uint64_t hash = 0xcbf29ce484222325u;
+	const uint8_t *at = bytes;
 
-	for (const char *at = ctrl->serial; *at; at++)
-		hash = (hash ^ (uint8_t)*at) * 0x100000001b3u;
-	memcpy(ns->uuid, &hash, sizeof(hash));
-	hash = (hash ^ ns->id) * 0x100000001b3u;
-	hash ^= hash >> 29;
-	memcpy(ns->uuid + 8, &hash, sizeof(hash));
-	ns->uuid[6] = (uint8_t)((ns->uuid[6] & 0x0f) | 0x40);
-	ns->uuid[8] = (uint8_t)((ns->uuid[8] & 0x3f) | 0x80);
-	ns->uuid[15] = (uint8_t)ns->id;
+	seed ^= 0xcbf29ce484222325u;
+	for (size_t i = 0; i < size; i++)
+		seed = (seed ^ at[i]) * 0x100000001b3u;
+	seed = (seed ^ seed >> 32) * 0xd6e8feb86659fd93u;
+	return seed ^ seed >> 32;
 }
 
-int nvme_namespace_init(struct nvme *ctrl, struct nvme_backend *backend, uint32_t block_size)
+/* What a namespace is known by, of 16 bytes: as a UUID (an invented one), and as NGUID. */
+static void make_uuid(struct nvme_namespace *ns, const void *identity, size_t size)
+{
+	uint64_t half = hash(ns->id, identity, size);
+
+	memcpy(ns->uuid, &half, sizeof(half));
+	half = hash(half, identity, size);
+	memcpy(ns->uuid + 8, &half, sizeof(half));
+	ns->uuid[6] = (uint8_t)((ns->uuid[6] & 0x0f) | 0x40);
+	ns->uuid[8] = (uint8_t)((ns->uuid[8] & 0x3f) | 0x80);
+}
+
+void nvme_identify_as(struct nvme *ctrl, const char *serial)
+{
+	const struct nvme_backend *first = ctrl->namespaces[0].backend;
+
+	for (unsigned i = ctrl->namespace_count; i--;)
+		if (ctrl->namespaces[i].backend->lasting)
+			first = ctrl->namespaces[i].backend;
+	if (serial)
+		strcpy(ctrl->serial, serial);
+	else
+		snprintf(ctrl->serial, sizeof(ctrl->serial), "UV%016llX",
+			 (unsigned long long)hash(0, first->identity, sizeof(first->identity)));
+	for (unsigned i = 0; i < ctrl->namespace_count; i++) {
+		struct nvme_namespace *ns = &ctrl->namespaces[i];
+
+		/* Whoever gives a serial number means one disk, wherever its file is. */
+		if (serial)
+			make_uuid(ns, serial, strlen(serial));
+		else
+			make_uuid(ns, ns->backend->identity, sizeof(ns->backend->identity));
+	}
+}
+
+void nvme_namespace_add(struct nvme *ctrl, struct nvme_backend *backend, uint32_t block_size)
 {
 	struct nvme_namespace *ns = &ctrl->namespaces[ctrl->namespace_count];
 
@@ -35,8 +67,6 @@ int nvme_namespace_init(struct nvme *ctrl, struct nvme_backend *backend, uint32_
 	ns->blocks = backend->size >> ns->block_shift;
 	pthread_mutex_init(&ns->bad_lock, NULL);
 	ctrl->any_volatile |= backend->volatile_write_cache;
-	make_uuid(ctrl, ns);
-	return 0;
 }
 
 void nvme_namespaces_free(struct nvme *ctrl)

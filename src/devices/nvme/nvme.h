@@ -383,7 +383,12 @@ uint16_t nvme_data_out(struct nvme_request *request, const void *bytes, uint32_t
 uint16_t nvme_data_in(struct nvme_request *request, void *bytes, uint32_t size);
 
 /* namespace.c */
-int nvme_namespace_init(struct nvme *ctrl, struct nvme_backend *backend, uint32_t block_size);
+void nvme_namespace_add(struct nvme *ctrl, struct nvme_backend *backend, uint32_t block_size);
+/*
+ * Serial number and identifiers, once all namespaces are there. @serial NULL: from what the storage
+ * is, so that no two controllers have the same, and the same file has the same each time.
+ */
+void nvme_identify_as(struct nvme *ctrl, const char *serial);
 void nvme_namespaces_free(struct nvme *ctrl);
 struct nvme_namespace *nvme_namespace(struct nvme *ctrl, uint32_t nsid);
 bool nvme_bad_any(struct nvme_namespace *ns, uint64_t lba, uint64_t blocks);

@@ -293,9 +293,11 @@ static void several_namespaces(void **state)
 	rig_start(&rig, "nvme,mem=4M,null=1G,mem=8M");
 	sqe = rig_rw(NVME_CMD_WRITE, 9000, 1, A);
 	assert_int_equal(rig_do(&rig, 1, &sqe), DNR(NVME_SC_LBA_OUT_OF_RANGE));
-	sqe.nsid = htole32(2); /* mem comes before null */
-	assert_int_equal(rig_do(&rig, 1, &sqe), 0);
 	sqe.nsid = htole32(3);
+	assert_int_equal(rig_do(&rig, 1, &sqe), 0);
+	sqe.cdw10 = htole32(20000);
+	assert_int_equal(rig_do(&rig, 1, &sqe), DNR(NVME_SC_LBA_OUT_OF_RANGE));
+	sqe.nsid = htole32(2); /* as given: null is the second */
 	assert_int_equal(rig_do(&rig, 1, &sqe), 0);
 	sqe.prp1 |= htole64(2); /* no data moves, but PRPs are checked */
 	assert_int_equal(rig_do(&rig, 1, &sqe), DNR(NVME_SC_PRP_OFFSET));
