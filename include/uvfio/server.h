@@ -48,7 +48,8 @@ UVF_API int uvf_server_fd(const struct uvf_server *server);
  */
 UVF_API int uvf_server_process(struct uvf_server *server);
 
-/* Serves on a thread of its own, until uvf_server_stop(). Errors: -EAGAIN, -EALREADY. */
+/* Serves on a thread of its own, until uvf_server_stop(). Errors: -EAGAIN, -EALREADY, -EBUSY (a
+ * client is being served by uvf_server_process()). */
 UVF_API int uvf_server_start(struct uvf_server *server);
 UVF_API void uvf_server_stop(struct uvf_server *server);
 

@@ -2,6 +2,7 @@
 /* The client's device against the real server on its threads: the same calls as on a device here.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -16,7 +17,17 @@ struct remote {
 	struct harness *h;
 	struct uvf_device *dev;
 	size_t threads_before;
+	unsigned inherited_before;
 };
+
+static unsigned count_inherited(void)
+{
+	unsigned count = 0;
+
+	for (int fd = 0; fd < 1024; fd++)
+		count += !(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	return count;
+}
 
 static void check(int result, int expected)
 {
@@ -47,6 +58,7 @@ static int setup_with(void **state, bool no_twin)
 	r->h = harness_new(NULL);
 	check(uvf_server_start(r->h->server), 0);
 	config.path = r->h->path;
+	r->inherited_before = count_inherited();
 	if (uvf_client_connect(&config, &r->dev, &error))
 		fail_msg("%s", error.text);
 	check(uvf_device_open(r->dev), 0);
@@ -338,6 +350,14 @@ static void the_server_goes(void **state)
 	check(uvf_device_reset(r->dev, UVF_RESET_DEVICE), -ENOTCONN);
 }
 
+/* Descriptors of a device's are not for the programs that this one starts. */
+static void no_descriptor_survives_exec(void **state)
+{
+	struct remote *r = *state;
+
+	check((int)count_inherited(), (int)r->inherited_before);
+}
+
 static void many_clients_in_a_row(void **state)
 {
 	const char *given = getenv("UVFIO_TEST_CONNECTIONS");
@@ -388,6 +408,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOTH(info_is_the_devices),
+		BOTH(no_descriptor_survives_exec),
 		BOTH(regions_are_read_and_written),
 		BOTH(an_area_is_mapped),
 		BOTH(large_accesses_go_in_pieces),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Connecting to a vfio-user server. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -135,7 +136,7 @@ static int take_twin(struct client *client, const struct uvf_call *call, const i
 	    getsockopt(fds[index], SOL_SOCKET, SO_DOMAIN, &domain, &size) || type != SOCK_STREAM ||
 	    domain != AF_UNIX)
 		return -EPROTO;
-	config.fd = dup(fds[index]);
+	config.fd = fcntl(fds[index], F_DUPFD_CLOEXEC, 0);
 	if (config.fd < 0)
 		return -errno;
 	return uvf_channel_new(&config, &client->twin);
