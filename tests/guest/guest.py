@@ -219,7 +219,7 @@ class Serial(Device):
         self.line = Work.file(f"{self.id}.line")
 
     def spec(self):
-        return f"serial,line=socket:{self.line}"
+        return f"serial,line=unix:{self.line}"
 
     def own_arguments(self):
         line = f"socket,id={self.id}-line,path={self.line},server=on,wait=off"
