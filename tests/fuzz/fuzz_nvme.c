@@ -6,12 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 #include <uvfio/uvfio.h>
 
 #include "base/bytes.h"
-#include "devices/nvme/spec.h"
+#include "devices/nvme/nvme.h"
 
 #define IOVA	0x100000ull
 #define MEMORY	(1u << 20)
@@ -54,11 +53,10 @@ static uint32_t read32(struct fuzz *fuzz, uint64_t offset)
 	return le32toh(value);
 }
 
-static void moment(void)
+/* The controller has no threads: it does its work when it is told to, all of it. */
+static void run(struct fuzz *fuzz)
 {
-	const struct timespec pause = {.tv_nsec = 20000};
-
-	nanosleep(&pause, NULL);
+	nvme_run(uvf_device_opaque(fuzz->dev));
 }
 
 /* Queue @id has its SQ at (2 * id) pages and its CQ one page further. */
@@ -67,7 +65,7 @@ static void submit(struct fuzz *fuzz, unsigned id, const struct nvme_sqe *sqe)
 	memcpy(fuzz->memory + id * 0x2000 + fuzz->tails[id] * sizeof(*sqe), sqe, sizeof(*sqe));
 	fuzz->tails[id] = (fuzz->tails[id] + 1) % ENTRIES;
 	write32(fuzz, NVME_REG_DOORBELLS + id * 8, fuzz->tails[id]);
-	moment();
+	run(fuzz);
 	/* Take whatever there is: the entries themselves are not looked at. */
 	write32(fuzz, NVME_REG_DOORBELLS + id * 8 + 4, fuzz->tails[id]);
 }
@@ -75,8 +73,7 @@ static void submit(struct fuzz *fuzz, unsigned id, const struct nvme_sqe *sqe)
 static void enable(struct fuzz *fuzz)
 {
 	write32(fuzz, NVME_REG_CC, 0);
-	for (int i = 0; i < 1000 && read32(fuzz, NVME_REG_CSTS) & NVME_CSTS_RDY; i++)
-		moment();
+	run(fuzz);
 	memset(fuzz->tails, 0, sizeof(fuzz->tails));
 	write32(fuzz, NVME_REG_AQA, (ENTRIES - 1) << 16 | (ENTRIES - 1));
 	write32(fuzz, NVME_REG_ASQ, IOVA);
@@ -84,8 +81,7 @@ static void enable(struct fuzz *fuzz)
 	write32(fuzz, NVME_REG_ACQ, IOVA + 0x1000);
 	write32(fuzz, NVME_REG_ACQ + 4, 0);
 	write32(fuzz, NVME_REG_CC, NVME_CC_EN | NVME_SQES << 16 | NVME_CQES << 20);
-	for (int i = 0; i < 1000 && !(read32(fuzz, NVME_REG_CSTS) & 3); i++)
-		moment();
+	run(fuzz);
 	submit(fuzz, 0,
 	       &(struct nvme_sqe){.opcode = NVME_ADM_CREATE_CQ,
 				  .prp1 = htole64(IOVA + 0x3000),
@@ -145,6 +141,7 @@ static void step(struct fuzz *fuzz)
 		take(fuzz, &at, 4);
 		take(fuzz, &value, 4);
 		write32(fuzz, at % 0x1800, value);
+		run(fuzz);
 		read32(fuzz, at % 0x1800);
 		break;
 	case 5:
@@ -172,7 +169,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		fuzz.fd = memfd_create("fuzz", MFD_CLOEXEC);
 		if (fuzz.fd < 0 || ftruncate(fuzz.fd, MEMORY) ||
-		    uvf_model_create("nvme,mem=1M,null=1M,pollers=2", &fuzz.dev, &error) ||
+		    nvme_new_by_hand("nvme,mem=1M,null=1M,pollers=2", &fuzz.dev, &error) ||
 		    uvf_address_space_new(NULL, &fuzz.space))
 			abort();
 		fuzz.memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, fuzz.fd, 0);

@@ -34,21 +34,6 @@ static uint16_t check_create(struct nvme_request *request, bool exists)
 	return 0;
 }
 
-/* Locks the poller unless it is this thread's. */
-static void take(struct nvme_poller *poller)
-{
-	if (poller->index)
-		nvme_poller_pause(poller);
-}
-
-static void give(struct nvme_poller *poller)
-{
-	if (poller->index) {
-		nvme_poller_resume(poller);
-		nvme_poller_wake(poller);
-	}
-}
-
 static uint16_t create_cq(struct nvme_request *request)
 {
 	struct nvme *ctrl = request->ctrl;
@@ -68,13 +53,13 @@ static uint16_t create_cq(struct nvme_request *request)
 		return NVME_SC_INVALID_VECTOR | NVME_SC_DNR;
 	cq = &ctrl->cqs[id];
 	poller = nvme_poller_of(ctrl, id);
-	take(poller);
+	nvme_poller_enter(poller);
 	cq->ring = (struct nvme_ring){
 		.iova = le64toh(sqe->prp1), .size = size << NVME_CQES, .prot = UVF_PROT_WRITE};
 	ret = nvme_ring_pin(ctrl, &cq->ring);
 	if (!ret)
 		nvme_cq_start(ctrl, id, size, cdw11 & CQ_INTERRUPTS, (uint16_t)(cdw11 >> 16));
-	give(poller);
+	nvme_poller_leave(poller);
 	return ret ? NVME_SC_DATA_TRANSFER : 0;
 }
 
@@ -100,31 +85,64 @@ static uint16_t create_sq(struct nvme_request *request)
 		return NVME_INVALID_FIELD;
 	cq = &ctrl->cqs[cq_id];
 	sq = &ctrl->sqs[id];
-	take(cq->poller);
+	nvme_poller_enter(cq->poller);
 	sq->ring = (struct nvme_ring){
 		.iova = le64toh(sqe->prp1), .size = size << NVME_SQES, .prot = UVF_PROT_READ};
 	ret = nvme_ring_pin(ctrl, &sq->ring);
 	if (!ret)
 		nvme_sq_start(ctrl, id, cq, size);
-	give(cq->poller);
+	nvme_poller_leave(cq->poller);
 	return ret ? NVME_SC_DATA_TRANSFER : 0;
 }
 
+/* False: the storage still has commands of it. */
+static bool delete_finish(struct nvme *ctrl, struct nvme_sq *sq)
+{
+	struct nvme_poller *poller = sq->cq->poller;
+	bool done;
+
+	nvme_poller_enter(poller);
+	done = !sq->pending;
+	if (done) {
+		sq->deleting = false;
+		nvme_cq_flush_all(poller);
+		nvme_sq_stop(ctrl, sq);
+		ctrl->deleting--;
+	}
+	nvme_poller_leave(poller);
+	return done;
+}
+
+void nvme_deletions_finish(struct nvme *ctrl)
+{
+	for (unsigned id = 1; ctrl->deleting && id < NVME_QUEUES; id++) {
+		struct nvme_sq *sq = &ctrl->sqs[id];
+
+		if (sq->deleting && delete_finish(ctrl, sq))
+			nvme_cq_add(&ctrl->sqs[0], sq->delete_cid, 0, 0);
+	}
+}
+
+/* What wasn't fetched is gone, what waits is aborted, what the storage has completes first. */
 static uint16_t delete_sq(struct nvme_request *request)
 {
 	struct nvme *ctrl = request->ctrl;
 	uint16_t id = (uint16_t)le32toh(request->sqe->cdw10);
 	struct nvme_poller *poller;
+	struct nvme_sq *sq;
 
-	if (!id || id >= NVME_QUEUES || !ctrl->sqs[id].state.size)
+	if (!id || id >= NVME_QUEUES || !ctrl->sqs[id].state.size || ctrl->sqs[id].deleting)
 		return NVME_SC_INVALID_QUEUE_ID | NVME_SC_DNR;
-	/* What was fetched completes first; what wasn't never will. */
-	poller = ctrl->sqs[id].cq->poller;
-	nvme_poller_quiesce(poller);
-	nvme_cq_flush_all(poller);
-	nvme_sq_stop(ctrl, &ctrl->sqs[id]);
-	nvme_poller_release(poller);
-	return 0;
+	sq = &ctrl->sqs[id];
+	poller = sq->cq->poller;
+	nvme_poller_enter(poller);
+	sq->deleting = true;
+	sq->delete_cid = request->sqe->cid;
+	atomic_store(&sq->limit, 0);
+	ctrl->deleting++;
+	nvme_slots_abort(poller, sq, NVME_SC_SQ_DELETED);
+	nvme_poller_leave(poller);
+	return delete_finish(ctrl, sq) ? 0 : NVME_PENDING;
 }
 
 static uint16_t delete_cq(struct nvme_request *request)
@@ -138,19 +156,28 @@ static uint16_t delete_cq(struct nvme_request *request)
 	if (ctrl->cqs[id].sq_count)
 		return NVME_SC_INVALID_QUEUE_DELETION | NVME_SC_DNR;
 	poller = ctrl->cqs[id].poller;
-	take(poller);
+	nvme_poller_enter(poller);
 	nvme_cq_stop(ctrl, &ctrl->cqs[id]);
-	give(poller);
+	nvme_poller_leave(poller);
 	return 0;
 }
 
-/* Only asynchronous event requests wait for so long that aborting them means something. */
 static uint16_t abort_command(struct nvme_request *request)
 {
+	struct nvme *ctrl = request->ctrl;
 	uint32_t cdw10 = le32toh(request->sqe->cdw10);
-	uint16_t cid = htole16((uint16_t)(cdw10 >> 16));
-	bool done = !(cdw10 & 0xffff) && nvme_events_abort(request->ctrl, cid);
+	uint16_t id = (uint16_t)cdw10, cid = htole16((uint16_t)(cdw10 >> 16));
+	bool done = false;
 
+	if (!id) {
+		done = nvme_events_abort(ctrl, cid);
+	} else if (id < NVME_QUEUES && ctrl->sqs[id].state.size) {
+		struct nvme_poller *poller = ctrl->sqs[id].cq->poller;
+
+		nvme_poller_enter(poller);
+		done = nvme_slot_abort(poller, &ctrl->sqs[id], cid);
+		nvme_poller_leave(poller);
+	}
 	request->result = done ? 0 : 1;
 	return 0;
 }
@@ -167,7 +194,7 @@ static uint16_t doorbell_buffer(struct nvme_request *request)
 	for (unsigned i = 0; i < ctrl->poller_count && !ret; i++) {
 		struct nvme_poller *poller = &ctrl->pollers[i];
 
-		take(poller);
+		nvme_poller_enter(poller);
 		nvme_ring_unpin(ctrl, &poller->shadow);
 		nvme_ring_unpin(ctrl, &poller->event);
 		poller->shadow = (struct nvme_ring){
@@ -177,7 +204,7 @@ static uint16_t doorbell_buffer(struct nvme_request *request)
 		ret = nvme_ring_pin(ctrl, &poller->shadow);
 		if (!ret)
 			ret = nvme_ring_pin(ctrl, &poller->event);
-		give(poller);
+		nvme_poller_leave(poller);
 	}
 	if (ret)
 		return NVME_SC_DATA_TRANSFER;
@@ -204,7 +231,7 @@ static void format_begin(struct nvme_slot *slot)
 static void format_end(struct nvme *ctrl, struct nvme_namespace *ns, uint8_t block_shift, bool done)
 {
 	for (unsigned i = 0; i < ctrl->poller_count; i++)
-		take(&ctrl->pollers[i]);
+		nvme_poller_enter(&ctrl->pollers[i]);
 	if (done) {
 		ns->block_shift = block_shift;
 		ns->blocks = ns->backend->size >> block_shift;
@@ -214,7 +241,7 @@ static void format_end(struct nvme *ctrl, struct nvme_namespace *ns, uint8_t blo
 	}
 	atomic_store(&ns->formatting, false);
 	for (unsigned i = 0; i < ctrl->poller_count; i++)
-		give(&ctrl->pollers[i]);
+		nvme_poller_leave(&ctrl->pollers[i]);
 }
 
 static uint16_t format_step(struct nvme_slot *slot, int result)

@@ -69,6 +69,7 @@ struct nvme_channel_ops {
 	void (*kick)(struct nvme_channel *channel);
 	unsigned (*reap)(struct nvme_channel *channel);
 	bool (*arm)(struct nvme_channel *channel);
+	bool (*cancel)(struct nvme_channel *channel, struct nvme_io *io);
 	void (*drain)(struct nvme_channel *channel);
 	void (*close)(struct nvme_channel *channel);
 };
@@ -190,6 +191,15 @@ static inline unsigned nvme_channel_reap(struct nvme_channel *channel)
 static inline bool nvme_channel_arm(struct nvme_channel *channel)
 {
 	return channel->fd < 0 || channel->ops->arm(channel);
+}
+
+/*
+ * Takes a request back that waits for its turn: done() will not be called. False: it isn't there,
+ * or has been started and ends by itself.
+ */
+static inline bool nvme_channel_cancel(struct nvme_channel *channel, struct nvme_io *io)
+{
+	return channel->in_flight && channel->ops->cancel(channel, io);
 }
 
 /* Waits until all that was submitted has completed, done() called for each. */

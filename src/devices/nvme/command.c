@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What all commands share: the tables, the checks before a handler, and slots for what takes time.
- */
+/* What all commands share: the tables, and the checks before a handler. */
 #include "devices/nvme/nvme.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 const struct nvme_command nvme_io_commands[256] = {
 	[NVME_CMD_FLUSH] = {nvme_io_flush, NVME_NSID_ONE_OR_ALL, .effects = 0x1},
@@ -86,90 +84,4 @@ uint16_t nvme_execute(struct nvme_request *request)
 		return status;
 	nvme_log_error(request->ctrl, request->sq, request->sqe, status);
 	return status | NVME_SC_MORE;
-}
-
-/* There is one: no more commands are fetched than there are slots. */
-struct nvme_slot *nvme_slot_take(struct nvme_request *request)
-{
-	struct nvme_poller *poller = request->poller;
-	struct nvme_slot *slot = poller->free_slots;
-
-	poller->free_slots = slot->next;
-	poller->free_count--;
-	slot->sq = request->sq;
-	slot->ns = request->ns;
-	if (request->sqe)
-		slot->sqe = *request->sqe;
-	slot->result = 0;
-	slot->position = slot->end = 0;
-	slot->offset = slot->left = 0;
-	slot->started = false;
-	slot->pin_count = 0;
-	return slot;
-}
-
-static void slot_release(struct nvme_slot *slot)
-{
-	struct nvme_poller *poller = slot->poller;
-
-	for (unsigned i = 0; i < slot->pin_count; i++)
-		uvf_dma_unpin(poller->ctrl->dev, &slot->pins[i]);
-	slot->pin_count = 0;
-	free(slot->bounce);
-	slot->bounce = NULL;
-	free(slot->segments);
-	slot->segments = NULL;
-	slot->next = poller->free_slots;
-	poller->free_slots = slot;
-	poller->free_count++;
-}
-
-static void io_done(struct nvme_io *io, int result);
-
-/* Steps and I/Os by turns, until one is pending or the command is complete. */
-static uint16_t slot_run(struct nvme_slot *slot, int result)
-{
-	for (;;) {
-		uint16_t status = slot->step(slot, result);
-
-		if (status != NVME_SUBMIT)
-			return status;
-		slot->started = true;
-		slot->io.done = io_done;
-		result = nvme_channel_submit(slot->poller->channels[slot->ns->id - 1], &slot->io);
-		if (result == NVME_IO_PENDING)
-			return NVME_PENDING;
-	}
-}
-
-uint16_t nvme_slot_start(struct nvme_slot *slot, struct nvme_request *request)
-{
-	uint16_t status = slot_run(slot, 0);
-
-	if (status == NVME_PENDING)
-		return status;
-	request->result = slot->result;
-	slot_release(slot);
-	return status;
-}
-
-static void io_done(struct nvme_io *io, int result)
-{
-	struct nvme_slot *slot =
-		(struct nvme_slot *)(void *)((char *)io - offsetof(struct nvme_slot, io));
-	struct nvme *ctrl = slot->poller->ctrl;
-	uint16_t status = slot_run(slot, result);
-
-	if (status == NVME_PENDING)
-		return;
-	if (!slot->sq) {
-		nvme_shutdown_done(ctrl, status);
-	} else {
-		if (status) {
-			nvme_log_error(ctrl, slot->sq, &slot->sqe, status);
-			status |= NVME_SC_MORE;
-		}
-		nvme_cq_add(slot->sq, slot->sqe.cid, status, slot->result);
-	}
-	slot_release(slot);
 }

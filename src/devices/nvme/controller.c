@@ -9,6 +9,7 @@
 #include "devices/nvme/nvme.h"
 
 #include <errno.h>
+#include <time.h>
 
 void nvme_fatal(struct nvme *ctrl, const char *why)
 {
@@ -76,8 +77,14 @@ static void enable(struct nvme *ctrl, const struct nvme_registers *registers)
 static void disable(struct nvme *ctrl)
 {
 	atomic_store(&ctrl->live, false);
+	for (unsigned i = 0; i < ctrl->poller_count; i++) {
+		nvme_poller_enter(&ctrl->pollers[i]);
+		nvme_slots_abort(&ctrl->pollers[i], NULL, NVME_SC_SQ_DELETED);
+		nvme_poller_leave(&ctrl->pollers[i]);
+	}
 	for (unsigned i = 0; i < ctrl->poller_count; i++)
 		nvme_poller_quiesce(&ctrl->pollers[i]);
+	ctrl->deleting = 0;
 	for (unsigned id = 0; id < NVME_QUEUES; id++)
 		nvme_sq_stop(ctrl, &ctrl->sqs[id]);
 	for (unsigned id = 0; id < NVME_QUEUES; id++)
@@ -124,6 +131,12 @@ static bool shut_down(struct nvme *ctrl)
 	return true;
 }
 
+void nvme_controller_call(struct nvme *ctrl)
+{
+	atomic_store(&ctrl->work, true);
+	nvme_poller_wake(&ctrl->pollers[0]);
+}
+
 void nvme_controller_work(struct nvme *ctrl)
 {
 	struct nvme_registers registers;
@@ -154,26 +167,60 @@ void nvme_controller_work(struct nvme *ctrl)
 		pthread_mutex_unlock(&ctrl->state_lock);
 		atomic_store(&ctrl->work, true);
 	}
+	if (ctrl->deleting)
+		nvme_deletions_finish(ctrl);
 	if (atomic_load(&ctrl->live))
 		nvme_events_deliver(ctrl);
 }
 
+/* With state_lock. -ETIMEDOUT: something that is not ours holds it up. */
+static int wait_for_reset(struct nvme *ctrl)
+{
+	struct timespec until;
+	int ret = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += ctrl->reset_limit_ms / 1000;
+	until.tv_nsec += (long)(ctrl->reset_limit_ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	while (ctrl->reset_wanted && !ret)
+		ret = -pthread_cond_timedwait(&ctrl->state_changed, &ctrl->state_lock, &until);
+	return ctrl->reset_wanted ? ret : 0;
+}
+
+/*
+ * With the device's lock held. Bus mastering is off: no access to the driver's memory begins any
+ * more. One by message that has begun ends with its reply, which its thread receives itself if
+ * nobody else does, or with its connection's time limit.
+ */
 int nvme_reset(struct uvf_device *dev, enum uvf_reset kind)
 {
 	struct nvme *ctrl = uvf_device_opaque(dev);
 	struct nvme_registers *registers = &ctrl->registers;
+	int ret;
 
+	atomic_store(&ctrl->bus_master, false);
 	pthread_mutex_lock(&ctrl->state_lock);
 	registers->cc = registers->aqa = 0;
 	registers->asq = registers->acq = 0;
 	atomic_store(&registers->intms, 0);
 	ctrl->shutdown_wanted = false;
 	ctrl->reset_wanted = true;
-	atomic_store(&ctrl->work, true);
-	nvme_poller_wake(&ctrl->pollers[0]);
-	while (ctrl->reset_wanted)
-		pthread_cond_wait(&ctrl->state_changed, &ctrl->state_lock);
+	nvme_controller_call(ctrl);
+	if (ctrl->by_hand) {
+		pthread_mutex_unlock(&ctrl->state_lock);
+		nvme_run(ctrl);
+		pthread_mutex_lock(&ctrl->state_lock);
+	}
+	ret = wait_for_reset(ctrl);
 	pthread_mutex_unlock(&ctrl->state_lock);
-	atomic_store(&ctrl->bus_master, false);
-	return 0;
+	if (ret)
+		uvf_device_log(dev, UVF_LOG_ERROR,
+			       "the reset is not over after %u ms: commands are still in the "
+			       "storage, or an access to the driver's memory has not ended",
+			       ctrl->reset_limit_ms);
+	return ret;
 }

@@ -163,7 +163,7 @@ bool nvme_doorbells_arm(struct nvme_poller *poller)
 			if (head != sq->cq->state.head)
 				return false;
 		}
-		if (nvme_sq_tail(poller, sq) && nvme_cq_room(poller, sq->cq) &&
+		if (nvme_sq_tail(poller, sq) && !sq->deleting && nvme_cq_room(poller, sq->cq) &&
 		    poller->free_count && !poller->retry)
 			return false;
 	}

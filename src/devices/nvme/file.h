@@ -83,6 +83,8 @@ int file_channel_init(struct file_channel *channel, struct file_backend *file, u
 void file_channel_fini(struct file_channel *channel);
 /* nvme_channel_ops.submit of both engines. */
 int file_channel_submit(struct nvme_channel *channel, struct nvme_io *io);
+/* nvme_channel_ops.cancel of both engines. */
+bool file_channel_cancel(struct nvme_channel *channel, struct nvme_io *io);
 /* What to do now for @io, which has been started. */
 void file_step_get(struct file_channel *channel, struct nvme_io *io, struct file_step *step);
 /*

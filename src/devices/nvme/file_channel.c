@@ -154,6 +154,22 @@ int file_channel_submit(struct nvme_channel *base, struct nvme_io *io)
 	return NVME_IO_PENDING;
 }
 
+bool file_channel_cancel(struct nvme_channel *base, struct nvme_io *io)
+{
+	struct file_channel *channel = (struct file_channel *)base;
+
+	for (struct nvme_io **at = &channel->waiting; *at; at = &(*at)->next) {
+		if (*at != io)
+			continue;
+		*at = io->next;
+		if (!*at)
+			channel->waiting_end = at;
+		base->in_flight--;
+		return true;
+	}
+	return false;
+}
+
 /* ---- Steps ---- */
 
 /* The bytes for a step that doesn't use the request's own iovecs. */

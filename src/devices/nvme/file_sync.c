@@ -122,6 +122,7 @@ static const struct nvme_channel_ops sync_channel_ops = {
 	.kick = sync_kick,
 	.reap = sync_reap,
 	.arm = sync_arm,
+	.cancel = file_channel_cancel,
 	.drain = sync_drain,
 	.close = sync_close,
 };

@@ -220,6 +220,7 @@ static const struct nvme_channel_ops uring_channel_ops = {
 	.kick = uring_kick,
 	.reap = uring_reap,
 	.arm = uring_arm,
+	.cancel = file_channel_cancel,
 	.drain = uring_drain,
 	.close = uring_close,
 };

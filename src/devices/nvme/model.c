@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 #include <uvfio/pci.h>
 
 #include "base/spec.h"
@@ -13,6 +14,8 @@
 #define PCI_VENDOR	  0x7576 /* "uv" */
 #define PCI_DEVICE	  0x0001
 #define CLASS_NVM_EXPRESS 0x010802
+
+#define RESET_LIMIT_MS 30000 /* as long as CAP.TO allows */
 
 static const struct uvf_model_key keys[] = {
 	{"file", UVF_KEY_STRING, .expects = "PATH", .repeated = true,
@@ -222,10 +225,11 @@ static int make_device(struct nvme *ctrl, struct uvf_error *error)
 	return 0;
 }
 
-static int nvme_create(const struct uvf_spec *spec, struct uvf_device **devp,
-		       struct uvf_error *error)
+static int create(const struct uvf_spec *spec, bool by_hand, struct uvf_device **devp,
+		  struct uvf_error *error)
 {
 	struct nvme *ctrl = calloc(1, sizeof(*ctrl));
+	pthread_condattr_t monotonic;
 	int ret;
 
 	if (!ctrl)
@@ -234,7 +238,12 @@ static int nvme_create(const struct uvf_spec *spec, struct uvf_device **devp,
 	pthread_mutex_init(&ctrl->pin_lock, NULL);
 	pthread_mutex_init(&ctrl->event_lock, NULL);
 	pthread_mutex_init(&ctrl->log_lock, NULL);
-	pthread_cond_init(&ctrl->state_changed, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&ctrl->state_changed, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	ctrl->by_hand = by_hand;
+	ctrl->reset_limit_ms = RESET_LIMIT_MS;
 	ctrl->started_at = nvme_now_ms();
 	nvme_features_reset(ctrl);
 	ret = read_spec(ctrl, spec, error);
@@ -252,6 +261,24 @@ static int nvme_create(const struct uvf_spec *spec, struct uvf_device **devp,
 		uvf_device_free(ctrl->dev); /* and, by destroy, @ctrl */
 	else
 		nvme_free(ctrl);
+	return ret;
+}
+
+static int nvme_create(const struct uvf_spec *spec, struct uvf_device **devp,
+		       struct uvf_error *error)
+{
+	return create(spec, false, devp, error);
+}
+
+int nvme_new_by_hand(const char *text, struct uvf_device **devp, struct uvf_error *error)
+{
+	struct uvf_spec *spec;
+	int ret = uvf_spec_parse(text, keys, &spec, error);
+
+	if (ret)
+		return ret;
+	ret = create(spec, true, devp, error);
+	uvf_spec_free(spec);
 	return ret;
 }
 

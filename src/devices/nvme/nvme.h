@@ -108,6 +108,9 @@ struct nvme_sq {
 	struct nvme_cq *cq;
 	uint32_t bad_doorbell;
 	uint32_t event_index;
+	uint32_t pending;    /* slots that are its commands */
+	bool deleting;	     /* nothing is fetched; goes once nothing is pending */
+	uint16_t delete_cid; /* of the admin command that waits for that */
 	struct nvme_ring ring;
 };
 
@@ -155,8 +158,12 @@ struct nvme_slot {
 	struct nvme_sq *sq; /* NULL: the controller's own */
 	struct nvme_namespace *ns;
 	struct nvme_sqe sqe;
-	/* Called with 0, then with the result of each I/O: NVME_SUBMIT or the command's status. */
+	/*
+	 * Called with 0, then with the result of each I/O: NVME_SUBMIT or the command's status, and
+	 * always a status for an error. NULL: the slot is free.
+	 */
 	uint16_t (*step)(struct nvme_slot *slot, int result);
+	uint16_t aborted; /* the status to end with instead of another step; 0: go on */
 	uint32_t result;
 	uint32_t position, end; /* of a step that repeats */
 	uint64_t offset, left;
@@ -243,6 +250,8 @@ struct nvme {
 	unsigned queues;
 	uint8_t mdts; /* log2 of pages */
 	uint64_t started_at;
+	uint32_t reset_limit_ms; /* how long a reset from above is waited for */
+	bool by_hand;		 /* no threads: nvme_run() */
 
 	struct nvme_namespace *namespaces;
 	unsigned namespace_count;
@@ -263,6 +272,7 @@ struct nvme {
 	_Atomic uint32_t *doorbells;
 	uint32_t *own_doorbells; /* where they are not mapped into the driver */
 
+	unsigned deleting; /* submission queues. Poller 0's */
 	struct nvme_sq sqs[NVME_QUEUES];
 	struct nvme_cq cqs[NVME_QUEUES];
 
@@ -287,13 +297,19 @@ static inline uint64_t nvme_lba(const struct nvme_sqe *sqe)
 	return le32toh(sqe->cdw10) | (uint64_t)le32toh(sqe->cdw11) << 32;
 }
 
+/* model.c. Tests only: a controller without threads, on memory or nothing. */
+int nvme_new_by_hand(const char *spec, struct uvf_device **devp, struct uvf_error *error);
+/* Does what its threads would, until there is nothing left to do. */
+void nvme_run(struct nvme *ctrl);
+
 /* registers.c */
 int nvme_bar_read(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf, size_t count);
 int nvme_bar_write(struct uvf_device *dev, uint32_t index, uint64_t offset, const void *buf,
 		   size_t count);
 uint64_t nvme_cap(const struct nvme *ctrl);
 
-/* controller.c: poller 0 but for nvme_fatal() and nvme_reset(). */
+/* controller.c: poller 0 but for the next, nvme_fatal() and nvme_reset(). */
+void nvme_controller_call(struct nvme *ctrl); /* there is work for it */
 void nvme_controller_work(struct nvme *ctrl);
 void nvme_fatal(struct nvme *ctrl, const char *why);
 int nvme_reset(struct uvf_device *dev, enum uvf_reset kind);
@@ -334,6 +350,9 @@ struct nvme_poller *nvme_poller_of(struct nvme *ctrl, uint16_t cq_id);
 /* Takes its lock in good time. Not for the poller's own thread. */
 void nvme_poller_pause(struct nvme_poller *poller);
 void nvme_poller_resume(struct nvme_poller *poller);
+/* On poller 0: its lock, unless it is poller 0 itself. */
+void nvme_poller_enter(struct nvme_poller *poller);
+void nvme_poller_leave(struct nvme_poller *poller);
 /* On poller 0: the same with no command in progress; @poller may be poller 0 itself. */
 void nvme_poller_quiesce(struct nvme_poller *poller);
 void nvme_poller_release(struct nvme_poller *poller);
@@ -350,11 +369,17 @@ struct nvme_command {
 extern const struct nvme_command nvme_admin_commands[256];
 extern const struct nvme_command nvme_io_commands[256];
 uint16_t nvme_execute(struct nvme_request *request);
+uint16_t nvme_status(int result, bool write);
+
+/* slot.c: with the poller's lock */
 struct nvme_slot *nvme_slot_take(struct nvme_request *request);
 /* Runs the slot's steps. As a handler returns: complete already, or NVME_PENDING. */
 uint16_t nvme_slot_start(struct nvme_slot *slot, struct nvme_request *request);
-uint16_t nvme_status(int result, bool write);
 uint16_t nvme_failed_step(struct nvme_slot *slot, int result);
+/* Ends the commands of @sq (NULL: all) with @status, as soon as the storage lets them. */
+void nvme_slots_abort(struct nvme_poller *poller, const struct nvme_sq *sq, uint16_t status);
+/* False: there is no such command in progress, or the storage has it. */
+bool nvme_slot_abort(struct nvme_poller *poller, const struct nvme_sq *sq, uint16_t cid);
 
 /* io.c, extra.c, admin.c */
 uint16_t nvme_io_rw(struct nvme_request *request);
@@ -365,6 +390,7 @@ uint16_t nvme_io_write_zeroes(struct nvme_request *request);
 uint16_t nvme_io_write_uncorrectable(struct nvme_request *request);
 uint16_t nvme_io_dataset(struct nvme_request *request);
 uint16_t nvme_flush_step(struct nvme_slot *slot, int result);
+void nvme_deletions_finish(struct nvme *ctrl);
 uint16_t nvme_admin_identify(struct nvme_request *request);
 uint16_t nvme_admin_get_log(struct nvme_request *request);
 uint16_t nvme_admin_set_features(struct nvme_request *request);

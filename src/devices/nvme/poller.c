@@ -18,7 +18,8 @@
 
 #define SPIN_NS	    50000 /* about what it costs to sleep and be woken */
 #define RETRY_MS    5
-#define CLOCK_EVERY 32 /* idle rounds between looks at the clock */
+#define MAX_ROUNDS  1000 /* of nvme_run() */
+#define CLOCK_EVERY 32	 /* idle rounds between looks at the clock */
 
 static uint64_t now_ns(void)
 {
@@ -66,6 +67,20 @@ void nvme_poller_resume(struct nvme_poller *poller)
 {
 	pthread_mutex_unlock(&poller->lock);
 	atomic_fetch_sub(&poller->waiters, 1);
+}
+
+void nvme_poller_enter(struct nvme_poller *poller)
+{
+	if (poller->index)
+		nvme_poller_pause(poller);
+}
+
+void nvme_poller_leave(struct nvme_poller *poller)
+{
+	if (!poller->index)
+		return;
+	nvme_poller_resume(poller);
+	nvme_poller_wake(poller);
 }
 
 static bool in_progress(const struct nvme_poller *poller)
@@ -229,6 +244,21 @@ static void *poller_run(void *opaque)
 	return NULL;
 }
 
+void nvme_run(struct nvme *ctrl)
+{
+	bool busy = true;
+
+	/* A command can ring doorbells by what it writes: not for ever. */
+	for (unsigned round = 0; busy && round < MAX_ROUNDS; round++) {
+		busy = false;
+		for (unsigned i = 0; i < ctrl->poller_count; i++) {
+			pthread_mutex_lock(&ctrl->pollers[i].lock);
+			busy |= one_round(&ctrl->pollers[i]);
+			pthread_mutex_unlock(&ctrl->pollers[i].lock);
+		}
+	}
+}
+
 static int open_channels(struct nvme_poller *poller, struct uvf_error *error)
 {
 	struct nvme *ctrl = poller->ctrl;
@@ -264,6 +294,8 @@ static int poller_start(struct nvme *ctrl, struct nvme_poller *poller, struct uv
 	ret = open_channels(poller, error);
 	if (ret)
 		return ret;
+	if (ctrl->by_hand)
+		return 0;
 	ret = pthread_create(&poller->thread, NULL, poller_run, poller);
 	if (ret)
 		return uvf_fail(error, -ret, "no thread for a poller");

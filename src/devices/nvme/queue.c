@@ -201,7 +201,7 @@ bool nvme_sq_process(struct nvme_poller *poller, struct nvme_sq *sq)
 		nvme_cq_head(poller, sq->cq);
 		nvme_pin_update(ctrl, sq->cq);
 	}
-	if (!nvme_sq_tail(poller, sq) || sq->cq->staged_count)
+	if (!nvme_sq_tail(poller, sq) || sq->cq->staged_count || sq->deleting)
 		return false;
 	if (!ring_ready(poller, &sq->ring) || !ring_ready(poller, &sq->cq->ring))
 		return false;
@@ -246,7 +246,7 @@ void nvme_sq_start(struct nvme *ctrl, uint16_t id, struct nvme_cq *cq, uint32_t 
 	sq->cq = cq;
 	sq->state = (struct nvme_sq_state){.size = size, .cq_id = cq->id};
 	sq->bad_doorbell = UINT32_MAX;
-	sq->event_index = 0;
+	sq->event_index = sq->pending = 0;
 	atomic_store(&ctrl->doorbells[NVME_DOORBELL_SQ(id)], 0);
 	cq->sq_count++;
 	cq->poller->sqs[cq->poller->sq_count++] = sq;
@@ -269,6 +269,7 @@ void nvme_sq_stop(struct nvme *ctrl, struct nvme_sq *sq)
 		break;
 	}
 	nvme_ring_unpin(ctrl, &sq->ring);
+	sq->deleting = false;
 	sq->cq->sq_count--;
 	sq->cq = NULL;
 	sq->state = (struct nvme_sq_state){0};

@@ -48,12 +48,6 @@ int nvme_bar_read(struct uvf_device *dev, uint32_t index, uint64_t offset, void 
 	return 0;
 }
 
-static void call_poller(struct nvme *ctrl)
-{
-	atomic_store(&ctrl->work, true);
-	nvme_poller_wake(&ctrl->pollers[0]);
-}
-
 static void write_cc(struct nvme *ctrl, uint32_t value)
 {
 	struct nvme_registers *registers = &ctrl->registers;
@@ -74,7 +68,7 @@ static void write_cc(struct nvme *ctrl, uint32_t value)
 		registers->csts &= ~NVME_CSTS_SHST_MASK;
 	}
 	pthread_mutex_unlock(&ctrl->state_lock);
-	call_poller(ctrl);
+	nvme_controller_call(ctrl);
 }
 
 static void write_base(struct nvme *ctrl, uint64_t *base, uint32_t value, bool high)

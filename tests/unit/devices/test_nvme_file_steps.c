@@ -37,6 +37,8 @@ static void keep(struct file_channel *channel, struct nvme_io *io)
 	world->pending[world->pending_count++] = io;
 }
 
+static const struct nvme_channel_ops channel_ops = {.cancel = file_channel_cancel};
+
 static struct world *make_world(uint32_t alignment)
 {
 	struct world *world = calloc(1, sizeof(*world));
@@ -51,6 +53,7 @@ static struct world *make_world(uint32_t alignment)
 	world->file.zeroes = world->bytes;
 	assert_int_equal(file_channel_init(&world->channel, &world->file, 4, NULL), 0);
 	world->channel.start_step = keep;
+	world->channel.base.ops = &channel_ops;
 	return world;
 }
 
@@ -350,23 +353,43 @@ static void bounces_are_pieces(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
+	const struct CMUnitTest tests[] = {/* Four are started; of those that wait the first, the
+					      last and the one between are taken back. */
+					   static void what_waits_can_be_taken_back(void **state){
+						   static const unsigned taken[] = {8, 4, 6};
+	struct world *world = *state;
+	struct request requests[10];
+
+	for (unsigned i = 0; i < 9; i++) {
+		request_make(&requests[i], NVME_IO_READ, i * 512, world->bytes, 512);
+		submit(world, &requests[i]);
+	}
+	assert_int_equal(world->pending_count, 4);
+	assert_false(nvme_channel_cancel(&world->channel.base, &requests[3].io));
+	for (unsigned i = 0; i < 3; i++) {
+		assert_true(nvme_channel_cancel(&world->channel.base, &requests[taken[i]].io));
+		assert_false(nvme_channel_cancel(&world->channel.base, &requests[taken[i]].io));
+	}
+	request_make(&requests[9], NVME_IO_READ, 9 * 512, world->bytes, 512);
+	submit(world, &requests[9]);
+	assert_int_equal(world->channel.base.in_flight, 7);
+	while (world->pending_count)
+		answer(world, 512);
+	for (unsigned i = 0; i < 10; i++)
+		assert_int_equal(requests[i].completed, i != 8 && i != 4 && i != 6);
+}
+
 #define BUFFERED(name) cmocka_unit_test_setup_teardown(name, setup_buffered, teardown)
 #define DIRECT(name)   cmocka_unit_test_setup_teardown(name, setup_direct, teardown)
-		BUFFERED(short_transfers_continue),
-		BUFFERED(the_end_of_the_file_is_an_error),
-		DIRECT(direct_ends_inside_a_block),
-		BUFFERED(interruptions_are_repeated_but_not_forever),
-		BUFFERED(errors_are_passed_on),
-		BUFFERED(lost_writes_are_not_vouched_for),
-		BUFFERED(a_failed_fua_write_took_the_report),
-		DIRECT(direct_flushes_recover),
-		BUFFERED(zeroes_by_whatever_works),
-		BUFFERED(block_devices_discard_or_do_not),
-		BUFFERED(the_rest_wait_their_turn),
-		DIRECT(a_bounced_write_whose_source_is_gone),
-		DIRECT(bounces_are_pieces),
-	};
+BUFFERED(short_transfers_continue), BUFFERED(what_waits_can_be_taken_back),
+	BUFFERED(the_end_of_the_file_is_an_error), DIRECT(direct_ends_inside_a_block),
+	BUFFERED(interruptions_are_repeated_but_not_forever), BUFFERED(errors_are_passed_on),
+	BUFFERED(lost_writes_are_not_vouched_for), BUFFERED(a_failed_fua_write_took_the_report),
+	DIRECT(direct_flushes_recover), BUFFERED(zeroes_by_whatever_works),
+	BUFFERED(block_devices_discard_or_do_not), BUFFERED(the_rest_wait_their_turn),
+	DIRECT(a_bounced_write_whose_source_is_gone), DIRECT(bounces_are_pieces),
+}
+;
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+return cmocka_run_group_tests(tests, NULL, NULL);
 }
