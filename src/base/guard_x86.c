@@ -6,6 +6,7 @@
 #include <ucontext.h>
 
 #include "base/guard.h"
+#include "base/guard_move.h"
 #include "base/guard_table.h"
 
 /* A row: relative to its own address, so that it needs no relocation. */
@@ -15,12 +16,6 @@ struct row {
 
 extern const struct row __start_uvf_guards[] __attribute__((visibility("hidden")));
 extern const struct row __stop_uvf_guards[] __attribute__((visibility("hidden")));
-
-#define ROW(begin, end, fixup)                                    \
-	".pushsection uvf_guards, \"a\"\n"                        \
-	".balign 4\n"                                             \
-	"9: .long " begin " - 9b, " end " - 9b, " fixup " - 9b\n" \
-	".popsection\n"
 
 bool uvf_guard_fix_up(void *context)
 {
@@ -38,28 +33,8 @@ bool uvf_guard_fix_up(void *context)
 	return false;
 }
 
-/* One load and one store of the same width. */
-#define DEFINE_MOVE(name, type, suffix, form)                                          \
-	static inline int name(void *to, const void *from)                             \
-	{                                                                              \
-		type value;                                                            \
-                                                                                       \
-		__asm__ volatile goto("1: mov" suffix " (%[from]), %" form "[value]\n" \
-				      "mov" suffix " %" form "[value], (%[to])\n"      \
-				      "2:\n" ROW("1b", "2b", "%l[fault]")              \
-				      : [value] "=&r"(value)                           \
-				      : [to] "r"(to), [from] "r"(from)                 \
-				      : "memory"                                       \
-				      : fault);                                        \
-		return 0;                                                              \
-	fault:                                                                         \
-		return -EFAULT;                                                        \
-	}
-
-DEFINE_MOVE(move1, uint8_t, "b", "b")
-DEFINE_MOVE(move2, uint16_t, "w", "w")
-DEFINE_MOVE(move4, uint32_t, "l", "k")
-DEFINE_MOVE(move8, uint64_t, "q", "q")
+UVF_GUARD_DEFINE_MOVE(move1, uint8_t, "b", "b")
+UVF_GUARD_DEFINE_MOVE(move2, uint16_t, "w", "w")
 
 /* All is loaded before anything is stored, so that the two ends may overlap: 8 to 16 bytes. */
 static inline int move8_16(void *to, const void *from, size_t size)
@@ -70,7 +45,7 @@ static inline int move8_16(void *to, const void *from, size_t size)
 			      "movq -8(%[from], %[size]), %[high]\n"
 			      "movq %[low], (%[to])\n"
 			      "movq %[high], -8(%[to], %[size])\n"
-			      "2:\n" ROW("1b", "2b", "%l[fault]")
+			      "2:\n" UVF_GUARD_ROW("1b", "2b", "%l[fault]")
 			      : [low] "=&r"(low), [high] "=&r"(high)
 			      : [to] "r"(to), [from] "r"(from), [size] "r"(size)
 			      : "memory"
@@ -87,7 +62,7 @@ static inline int move16_32(void *to, const void *from, size_t size)
 			      "movups -16(%[from], %[size]), %%xmm1\n"
 			      "movups %%xmm0, (%[to])\n"
 			      "movups %%xmm1, -16(%[to], %[size])\n"
-			      "2:\n" ROW("1b", "2b", "%l[fault]")
+			      "2:\n" UVF_GUARD_ROW("1b", "2b", "%l[fault]")
 			      :
 			      : [to] "r"(to), [from] "r"(from), [size] "r"(size)
 			      : "memory", "xmm0", "xmm1"
@@ -108,7 +83,7 @@ static inline int move32_64(void *to, const void *from, size_t size)
 			      "movups %%xmm1, 16(%[to])\n"
 			      "movups %%xmm2, -32(%[to], %[size])\n"
 			      "movups %%xmm3, -16(%[to], %[size])\n"
-			      "2:\n" ROW("1b", "2b", "%l[fault]")
+			      "2:\n" UVF_GUARD_ROW("1b", "2b", "%l[fault]")
 			      :
 			      : [to] "r"(to), [from] "r"(from), [size] "r"(size)
 			      : "memory", "xmm0", "xmm1", "xmm2", "xmm3"
@@ -116,6 +91,108 @@ static inline int move32_64(void *to, const void *from, size_t size)
 	return 0;
 fault:
 	return -EFAULT;
+}
+
+/*
+ * Copies by AVX. The upper halves of the registers are cleared behind each: with them in use, older
+ * instructions wait for the registers' old contents. All registers are given as lost, as code
+ * around this may use the upper halves too.
+ */
+#define WIDE_LOST                                                                               \
+	"memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", \
+		"xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
+
+static int wide_fault(void)
+{
+	__asm__ volatile("vzeroupper" ::: WIDE_LOST);
+	return -EFAULT;
+}
+
+/* 64 to 128 bytes. */
+static inline int move_wide_128(void *to, const void *from, size_t size)
+{
+	__asm__ volatile goto("1: vmovdqu (%[from]), %%ymm0\n"
+			      "vmovdqu 32(%[from]), %%ymm1\n"
+			      "vmovdqu -64(%[from], %[size]), %%ymm2\n"
+			      "vmovdqu -32(%[from], %[size]), %%ymm3\n"
+			      "vmovdqu %%ymm0, (%[to])\n"
+			      "vmovdqu %%ymm1, 32(%[to])\n"
+			      "vmovdqu %%ymm2, -64(%[to], %[size])\n"
+			      "vmovdqu %%ymm3, -32(%[to], %[size])\n"
+			      "2: vzeroupper\n" UVF_GUARD_ROW("1b", "2b", "%l[fault]")
+			      :
+			      : [to] "r"(to), [from] "r"(from), [size] "r"(size)
+			      : WIDE_LOST
+			      : fault);
+	return 0;
+fault:
+	return wide_fault();
+}
+
+/* 128 to 256 bytes. */
+static inline int move_wide_256(void *to, const void *from, size_t size)
+{
+	__asm__ volatile goto("1: vmovdqu (%[from]), %%ymm0\n"
+			      "vmovdqu 32(%[from]), %%ymm1\n"
+			      "vmovdqu 64(%[from]), %%ymm2\n"
+			      "vmovdqu 96(%[from]), %%ymm3\n"
+			      "vmovdqu -128(%[from], %[size]), %%ymm4\n"
+			      "vmovdqu -96(%[from], %[size]), %%ymm5\n"
+			      "vmovdqu -64(%[from], %[size]), %%ymm6\n"
+			      "vmovdqu -32(%[from], %[size]), %%ymm7\n"
+			      "vmovdqu %%ymm0, (%[to])\n"
+			      "vmovdqu %%ymm1, 32(%[to])\n"
+			      "vmovdqu %%ymm2, 64(%[to])\n"
+			      "vmovdqu %%ymm3, 96(%[to])\n"
+			      "vmovdqu %%ymm4, -128(%[to], %[size])\n"
+			      "vmovdqu %%ymm5, -96(%[to], %[size])\n"
+			      "vmovdqu %%ymm6, -64(%[to], %[size])\n"
+			      "vmovdqu %%ymm7, -32(%[to], %[size])\n"
+			      "2: vzeroupper\n" UVF_GUARD_ROW("1b", "2b", "%l[fault]")
+			      :
+			      : [to] "r"(to), [from] "r"(from), [size] "r"(size)
+			      : WIDE_LOST
+			      : fault);
+	return 0;
+fault:
+	return wide_fault();
+}
+
+/* More than 128 bytes: blocks of 128, the last one over the end of the one before. */
+static inline int move_wide(void *to, const void *from, size_t size)
+{
+	const char *end = (const char *)from + size - 128;
+	char *to_end = (char *)to + size - 128;
+
+	__asm__ volatile goto(".balign 32\n"
+			      "1: vmovdqu (%[from]), %%ymm0\n"
+			      "vmovdqu 32(%[from]), %%ymm1\n"
+			      "vmovdqu 64(%[from]), %%ymm2\n"
+			      "vmovdqu 96(%[from]), %%ymm3\n"
+			      "vmovdqu %%ymm0, (%[to])\n"
+			      "vmovdqu %%ymm1, 32(%[to])\n"
+			      "vmovdqu %%ymm2, 64(%[to])\n"
+			      "vmovdqu %%ymm3, 96(%[to])\n"
+			      "subq $-128, %[from]\n"
+			      "subq $-128, %[to]\n"
+			      "cmpq %[end], %[from]\n"
+			      "jb 1b\n"
+			      "vmovdqu (%[end]), %%ymm0\n"
+			      "vmovdqu 32(%[end]), %%ymm1\n"
+			      "vmovdqu 64(%[end]), %%ymm2\n"
+			      "vmovdqu 96(%[end]), %%ymm3\n"
+			      "vmovdqu %%ymm0, (%[to_end])\n"
+			      "vmovdqu %%ymm1, 32(%[to_end])\n"
+			      "vmovdqu %%ymm2, 64(%[to_end])\n"
+			      "vmovdqu %%ymm3, 96(%[to_end])\n"
+			      "2: vzeroupper\n" UVF_GUARD_ROW("1b", "2b", "%l[fault]")
+			      : [to] "+r"(to), [from] "+r"(from)
+			      : [end] "r"(end), [to_end] "r"(to_end)
+			      : WIDE_LOST
+			      : fault);
+	return 0;
+fault:
+	return wide_fault();
 }
 
 /* A multiple of 64 bytes. */
@@ -136,7 +213,7 @@ static inline int move_blocks(void *to, const void *from, size_t size)
 			      "addq $64, %[to]\n"
 			      "cmpq %[end], %[from]\n"
 			      "jb 1b\n"
-			      "2:\n" ROW("1b", "2b", "%l[fault]")
+			      "2:\n" UVF_GUARD_ROW("1b", "2b", "%l[fault]")
 			      : [to] "+r"(to), [from] "+r"(from)
 			      : [end] "r"(end)
 			      : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3"
@@ -149,7 +226,7 @@ fault:
 static inline int move_string(void *to, const void *from, size_t size)
 {
 	__asm__ volatile goto("1: rep movsb\n"
-			      "2:\n" ROW("1b", "2b", "%l[fault]")
+			      "2:\n" UVF_GUARD_ROW("1b", "2b", "%l[fault]")
 			      : "+D"(to), "+S"(from), "+c"(size)
 			      :
 			      : "memory"
@@ -160,12 +237,24 @@ fault:
 }
 
 /* From here on the processor's own copy is as fast as any (measured by bench/translation). */
-#define STRING_FROM 4096
+#define STRING_FROM	 4096
+#define STRING_FROM_WIDE 8192
+
+static int move_many_wide(void *to, const void *from, size_t size)
+{
+	if (size <= 128)
+		return move_wide_128(to, from, size);
+	if (size <= 256)
+		return move_wide_256(to, from, size);
+	return size < STRING_FROM_WIDE ? move_wide(to, from, size) : move_string(to, from, size);
+}
 
 static int move_many(void *to, const void *from, size_t size)
 {
 	size_t blocks = (size - 1) & ~(size_t)63;
 
+	if (__builtin_cpu_supports("avx"))
+		return move_many_wide(to, from, size);
 	if (size >= STRING_FROM)
 		return move_string(to, from, size);
 	if (move_blocks(to, from, blocks))
@@ -193,9 +282,9 @@ int uvf_guard_copy(void *to, const void *from, size_t size)
 	case 2:
 		return move2(to, from);
 	case 4:
-		return move4(to, from);
+		return uvf_guard_move4(to, from);
 	case 8:
-		return move8(to, from);
+		return uvf_guard_move8(to, from);
 	default:
 		break;
 	}
@@ -210,22 +299,23 @@ int uvf_guard_copy(void *to, const void *from, size_t size)
 	return move_many(to, from, size);
 }
 
-#define DEFINE_SWAP(name, type, suffix, form)                                                   \
-	static int name(void *at, type *expected, type desired)                                 \
-	{                                                                                       \
-		type seen = *expected;                                                          \
-		bool stored;                                                                    \
-                                                                                                \
-		__asm__ volatile goto("1: lock cmpxchg" suffix " %" form "[desired], (%[at])\n" \
-				      "2: sete %b[stored]\n" ROW("1b", "2b", "%l[fault]")       \
-				      : "+a"(seen), [stored] "=&q"(stored)                      \
-				      : [at] "r"(at), [desired] "r"(desired)                    \
-				      : "memory", "cc"                                          \
-				      : fault);                                                 \
-		*expected = seen;                                                               \
-		return stored;                                                                  \
-	fault:                                                                                  \
-		return -EFAULT;                                                                 \
+#define DEFINE_SWAP(name, type, suffix, form)                                         \
+	static int name(void *at, type *expected, type desired)                       \
+	{                                                                             \
+		type seen = *expected;                                                \
+		bool stored;                                                          \
+                                                                                      \
+		__asm__ volatile goto(                                                \
+			"1: lock cmpxchg" suffix " %" form "[desired], (%[at])\n"     \
+			"2: sete %b[stored]\n" UVF_GUARD_ROW("1b", "2b", "%l[fault]") \
+			: "+a"(seen), [stored] "=&q"(stored)                          \
+			: [at] "r"(at), [desired] "r"(desired)                        \
+			: "memory", "cc"                                              \
+			: fault);                                                     \
+		*expected = seen;                                                     \
+		return stored;                                                        \
+	fault:                                                                        \
+		return -EFAULT;                                                       \
 	}
 
 DEFINE_SWAP(swap4, uint32_t, "l", "k")
