@@ -84,25 +84,42 @@ struct uvf_reading {
 	uint64_t generation;
 };
 
-static inline __attribute__((always_inline)) struct uvf_reading uvf_readers_enter(
-	struct uvf_readers *readers)
+static inline __attribute__((always_inline)) struct uvf_reading uvf_readers_enter_slot(
+	struct uvf_readers *readers, struct uvf_reader_slot *slot)
 {
-	struct uvf_reading reading = {.slot = &readers->slot[uvf_thread_number()]};
+	struct uvf_reading reading = {
+		.slot = slot,
+		.generation = atomic_load_explicit(&readers->generation, memory_order_acquire),
+	};
 
-	if (__builtin_expect(atomic_load_explicit(&reading.slot->owner, memory_order_relaxed) !=
-				     (uintptr_t)__builtin_thread_pointer(),
-			     0)) {
-		reading.slot = uvf_readers_claim(readers);
-		if (!reading.slot) {
-			uvf_readers_enter_crowd(readers);
-			return reading;
-		}
-	}
-	reading.generation = atomic_load_explicit(&readers->generation, memory_order_acquire);
-	atomic_store_explicit(&reading.slot->state, reading.generation | 1, memory_order_release);
+	atomic_store_explicit(&slot->state, reading.generation | 1, memory_order_release);
 	/* The compiler's half of the barrier; the waiter makes the processor's. */
 	atomic_signal_fence(memory_order_seq_cst);
 	return reading;
+}
+
+/* The slot where this thread's is looked for first, or NULL if that isn't its own. */
+static inline __attribute__((always_inline)) struct uvf_reader_slot *uvf_readers_own_slot(
+	struct uvf_readers *readers)
+{
+	struct uvf_reader_slot *slot = &readers->slot[uvf_thread_number()];
+	uintptr_t owner = atomic_load_explicit(&slot->owner, memory_order_relaxed);
+
+	if (__builtin_expect(owner != (uintptr_t)__builtin_thread_pointer(), 0))
+		return NULL;
+	return slot;
+}
+
+static inline struct uvf_reading uvf_readers_enter(struct uvf_readers *readers)
+{
+	struct uvf_reader_slot *slot = uvf_readers_own_slot(readers);
+
+	if (!slot)
+		slot = uvf_readers_claim(readers);
+	if (slot)
+		return uvf_readers_enter_slot(readers, slot);
+	uvf_readers_enter_crowd(readers);
+	return (struct uvf_reading){0};
 }
 
 static inline __attribute__((always_inline)) void uvf_readers_exit(struct uvf_reading reading)

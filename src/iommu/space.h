@@ -107,17 +107,26 @@ void uvf_space_drop(struct uvf_address_space *space, const struct uvf_interval *
 
 /* ---- Transfers ---- */
 
+/* As a reader: the place of this thread's last hit if that holds @iova, or 0. */
+static inline uvf_place_t uvf_view_find_again(struct uvf_view *view, uvf_iova_t iova)
+{
+	uvf_place_t place =
+		atomic_load_explicit(&view->hint[uvf_thread_number()].place, memory_order_acquire);
+
+	return __builtin_expect(place && uvf_place_holds(place, iova), 1) ? place : 0;
+}
+
 /* As a reader: the place that holds @iova, or 0. */
 static inline uvf_place_t uvf_view_find(struct uvf_view *view, uvf_iova_t iova)
 {
-	struct uvf_hint *hint = &view->hint[uvf_thread_number()];
-	uvf_place_t place = atomic_load_explicit(&hint->place, memory_order_acquire);
+	uvf_place_t place = uvf_view_find_again(view, iova);
 
-	if (__builtin_expect(place && uvf_place_holds(place, iova), 1))
+	if (__builtin_expect(place != 0, 1))
 		return place;
 	place = uvf_interval_map_find(&view->space->map, iova);
 	if (place)
-		atomic_store_explicit(&hint->place, place, memory_order_release);
+		atomic_store_explicit(&view->hint[uvf_thread_number()].place, place,
+				      memory_order_release);
 	return place;
 }
 

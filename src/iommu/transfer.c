@@ -6,7 +6,7 @@
 #include <errno.h>
 
 #include "base/bytes.h"
-#include "base/guard.h"
+#include "base/guard_move.h"
 #include "iommu/space.h"
 
 /* A section does no more than this, so that an unmap never waits long for a large transfer. */
@@ -51,10 +51,8 @@ static int transfer_by_call(struct uvf_view *view, struct uvf_reading reading,
  * Moves what lies in the mapping that holds @iova: at most *@size bytes, and says how many. For a
  * write, @buf is only read.
  */
-static inline __attribute__((always_inline)) int transfer_piece(struct uvf_attachment *attachment,
-								enum direction direction,
-								uvf_iova_t iova, void *buf,
-								size_t *size)
+static int transfer_piece(struct uvf_attachment *attachment, enum direction direction,
+			  uvf_iova_t iova, void *buf, size_t *size)
 {
 	const struct uvf_leaf_entry *entry;
 	const struct uvf_leaf *leaf;
@@ -100,9 +98,9 @@ out:
 	return result;
 }
 
-static inline __attribute__((always_inline)) int transfer(struct uvf_attachment *attachment,
-							  enum direction direction, uvf_iova_t iova,
-							  char *buf, size_t size)
+static __attribute__((noinline)) int transfer(struct uvf_attachment *attachment,
+					      enum direction direction, uvf_iova_t iova, char *buf,
+					      size_t size)
 {
 	uint64_t last;
 
@@ -120,78 +118,106 @@ static inline __attribute__((always_inline)) int transfer(struct uvf_attachment 
 	}
 }
 
-static __attribute__((noinline)) int read_slowly(struct uvf_attachment *attachment, uvf_iova_t iova,
-						 void *buf, size_t size)
-{
-	return transfer(attachment, READ_MEMORY, iova, buf, size);
-}
-
-static __attribute__((noinline)) int write_slowly(struct uvf_attachment *attachment,
-						  uvf_iova_t iova, const void *buf, size_t size)
-{
-	return transfer(attachment, WRITE_MEMORY, iova, (char *)buf, size);
-}
-
 /*
- * Where [iova, iova + size) is, if the last hit or the map says that at once and it's all in one
- * mapping of memory here that has @bits; else NULL. Inside a reader's section.
+ * Where [iova, iova + size) is, if it's all in the mapping at @place and that is of memory here and
+ * allows it; else NULL. As a reader.
  */
-static inline __attribute__((always_inline)) void *find_at_once(struct uvf_attachment *attachment,
-								uvf_iova_t iova, size_t size,
-								uintptr_t bits)
+static inline __attribute__((always_inline)) void *address_at(uvf_place_t place,
+							      enum direction direction,
+							      uvf_iova_t iova, size_t size)
 {
-	struct uvf_view *view = atomic_load_explicit(&attachment->active, memory_order_acquire);
-	const struct uvf_leaf_entry *entry;
-	uvf_place_t place;
+	const struct uvf_leaf *leaf = uvf_place_leaf(place);
+	const struct uvf_leaf_entry *entry = &leaf->entry[uvf_place_index(place)];
+	uintptr_t bits = UVF_OBJECT_DIRECT | needed_prot(direction);
 
-	if (__builtin_expect(!view, 0))
-		return NULL;
-	place = uvf_view_find(view, iova);
-	if (__builtin_expect(!place, 0))
-		return NULL;
-	entry = &uvf_place_leaf(place)->entry[uvf_place_index(place)];
+	/* A size of 0 is never found: size - 1 is above all. */
 	if (__builtin_expect((bits & ~entry->object) || size - 1 > entry->last - iova ||
 				     size > SECTION_MAX,
 			     0))
 		return NULL;
-	return (void *)(uintptr_t)(entry->value +
-				   (iova - uvf_place_leaf(place)->first[uvf_place_index(place)]));
+	return (void *)(uintptr_t)(entry->value + (iova - leaf->first[uvf_place_index(place)]));
+}
+
+static inline __attribute__((always_inline)) int copy(enum direction direction, void *at, void *buf,
+						      size_t size)
+{
+	return direction == WRITE_MEMORY ? uvf_guard_copy(at, buf, size)
+					 : uvf_guard_copy(buf, at, size);
+}
+
+/* The last hit wasn't it. */
+static __attribute__((noinline)) int transfer_by_search(struct uvf_attachment *attachment,
+							enum direction direction, uvf_iova_t iova,
+							void *buf, size_t size)
+{
+	struct uvf_reading reading = uvf_readers_enter(&attachment->readers);
+	struct uvf_view *view = atomic_load_explicit(&attachment->active, memory_order_acquire);
+	uvf_place_t place = view ? uvf_view_find(view, iova) : 0;
+	void *at = place ? address_at(place, direction, iova, size) : NULL;
+	int result = at ? copy(direction, at, buf, size) : 0;
+
+	uvf_readers_exit(reading);
+	return at ? result : transfer(attachment, direction, iova, buf, size);
+}
+
+/* Inside the section @reading, which it ends. */
+static __attribute__((noinline)) int copy_and_exit(void *to, const void *from, size_t size,
+						   struct uvf_reading reading)
+{
+	int result = uvf_guard_copy(to, from, size);
+
+	uvf_readers_exit(reading);
+	return result;
+}
+
+/*
+ * A transfer that is like the one before. What can't be done at once is left to functions that are
+ * called last, so that this one has no registers to save; registers and queue entries of devices
+ * are moved without a call.
+ */
+static inline __attribute__((always_inline)) int transfer_again(struct uvf_attachment *attachment,
+								enum direction direction,
+								uvf_iova_t iova, void *buf,
+								size_t size)
+{
+	struct uvf_reader_slot *slot = uvf_readers_own_slot(&attachment->readers);
+	struct uvf_reading reading;
+	struct uvf_view *view;
+	uvf_place_t place;
+	void *at, *to, *from;
+	int result;
+
+	if (__builtin_expect(!slot, 0))
+		return transfer_by_search(attachment, direction, iova, buf, size);
+	reading = uvf_readers_enter_slot(&attachment->readers, slot);
+	view = atomic_load_explicit(&attachment->active, memory_order_acquire);
+	place = view ? uvf_view_find_again(view, iova) : 0;
+	at = place ? address_at(place, direction, iova, size) : NULL;
+	if (__builtin_expect(!at, 0)) {
+		uvf_readers_exit(reading);
+		return transfer_by_search(attachment, direction, iova, buf, size);
+	}
+	to = direction == WRITE_MEMORY ? at : buf;
+	from = direction == WRITE_MEMORY ? buf : at;
+	if (size == 8)
+		result = uvf_guard_move8(to, from);
+	else if (size == 4)
+		result = uvf_guard_move4(to, from);
+	else
+		return copy_and_exit(to, from, size, reading);
+	uvf_readers_exit(reading);
+	return result;
 }
 
 int uvf_attachment_read(struct uvf_attachment *attachment, uvf_iova_t iova, void *buf, size_t size)
 {
-	struct uvf_reading reading;
-	const void *at;
-	int result;
-
-	reading = uvf_readers_enter(&attachment->readers);
-	/* A size of 0 is never found: size - 1 is above all. */
-	at = find_at_once(attachment, iova, size, UVF_OBJECT_DIRECT | UVF_PROT_READ);
-	if (__builtin_expect(!at, 0)) {
-		uvf_readers_exit(reading);
-		return read_slowly(attachment, iova, buf, size);
-	}
-	result = uvf_guard_copy(buf, at, size);
-	uvf_readers_exit(reading);
-	return result;
+	return transfer_again(attachment, READ_MEMORY, iova, buf, size);
 }
 
 int uvf_attachment_write(struct uvf_attachment *attachment, uvf_iova_t iova, const void *buf,
 			 size_t size)
 {
-	struct uvf_reading reading;
-	int result;
-	void *at;
-
-	reading = uvf_readers_enter(&attachment->readers);
-	at = find_at_once(attachment, iova, size, UVF_OBJECT_DIRECT | UVF_PROT_WRITE);
-	if (__builtin_expect(!at, 0)) {
-		uvf_readers_exit(reading);
-		return write_slowly(attachment, iova, buf, size);
-	}
-	result = uvf_guard_copy(at, buf, size);
-	uvf_readers_exit(reading);
-	return result;
+	return transfer_again(attachment, WRITE_MEMORY, iova, (void *)buf, size);
 }
 
 int uvf_attachment_compare_and_swap(struct uvf_attachment *attachment, uvf_iova_t iova, size_t size,
