@@ -50,7 +50,7 @@ static void *nothing(void *opaque)
 static int setup_with(void **state, bool no_twin)
 {
 	struct remote *r = calloc(1, sizeof(*r));
-	struct uvf_client_config config = {.no_twin_socket = no_twin, .timeout_ms = 5000};
+	struct uvf_client_config config = {.no_twin_socket = no_twin, .timeout_ms = LONG_TIME_MS};
 	struct uvf_error error = {""};
 
 	assert_non_null(r);
@@ -362,7 +362,7 @@ static void many_clients_in_a_row(void **state)
 {
 	const char *given = getenv("UVFIO_TEST_CONNECTIONS");
 	unsigned count = given ? (unsigned)strtoul(given, NULL, 0) : 300;
-	struct uvf_client_config config = {.timeout_ms = 5000};
+	struct uvf_client_config config = {.timeout_ms = LONG_TIME_MS};
 	struct harness *h = harness_new(NULL);
 	size_t threads = count_threads(), fds = count_fds();
 

@@ -317,9 +317,10 @@ static void unmap_waits(struct transfer *t, bool answers, int result)
 	pthread_t thread;
 
 	memset(transfer_memory(t, 0), 9, 100);
+	/* Nobody steps the server yet. */
+	send_request_on(t->h->client, 1, VFIO_USER_DMA_UNMAP, 0, &unmap, sizeof(unmap), NULL, 0);
 	worker_start(&worker, t);
 	request = t->message;
-	send_request_on(t->h->client, 1, VFIO_USER_DMA_UNMAP, 0, &unmap, sizeof(unmap), NULL, 0);
 	assert_int_equal(pthread_create(&thread, NULL, step, t->h), 0);
 	t->message = request;
 	if (answers)

@@ -217,7 +217,7 @@ static void answers_wrongly(void **state)
 	int pair[2], ret;
 
 	if (hostile.row->fault != FAULT_SILENT)
-		config.timeout_ms = 10000;
+		config.timeout_ms = LONG_TIME_MS;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	config.fd = pair[0];
 	hostile.client = pair[1];

@@ -413,62 +413,6 @@ static void leaves_anywhere(void **state)
 	harness_free(h);
 }
 
-/* ---- Time limits ---- */
-
-static void owes_for_too_long(void **state)
-{
-	struct uvf_server_config config = {.client_timeout_ms = 20};
-	struct harness *h = harness_new(&config);
-	struct reply reply;
-
-	/* VERSION, and then the rest of a message. */
-	h->client = harness_connect(h);
-	harness_step(h);
-	usleep(60000);
-	harness_step(h);
-	assert_true(hung_up(h->client));
-	close(h->client);
-	h->client = harness_connect(h);
-	assert_int_equal(negotiate_on(h, h->client, NULL, &reply), 0);
-	/* Who owes nothing may be silent. */
-	usleep(60000);
-	harness_step(h);
-	assert_int_equal(simple(h, VFIO_USER_DEVICE_RESET, NULL, 0), 0);
-	assert_int_equal(send(h->client, "abc", 3, 0), 3);
-	harness_step(h);
-	usleep(60000);
-	harness_step(h);
-	assert_true(hung_up(h->client));
-	harness_free(h);
-}
-
-/* Replies that nobody reads are kept up to a bound, and requests then wait in the socket. */
-static void reads_no_replies(void **state)
-{
-	struct uvf_server_config config = {.client_timeout_ms = 200};
-	struct harness *h = harness_new(&config);
-	struct {
-		struct uvf_wire_header header;
-		struct uvf_wire_region_access access;
-	} message = {{5, VFIO_USER_REGION_READ, 32, 0, 0}, {0, 2, 100000}};
-	struct reply reply;
-	unsigned sent = 0;
-
-	h->client = harness_connect(h);
-	assert_int_equal(negotiate_on(h, h->client, NULL, &reply), 0);
-	while (send(h->client, &message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL) ==
-		       sizeof(message) &&
-	       sent < 100000) {
-		assert_true(uvf_server_process(h->server) >= 0);
-		sent++;
-	}
-	assert_true(sent < 100000);
-	usleep(300000);
-	assert_true(uvf_server_process(h->server) >= 0);
-	assert_int_equal(h->device->closes, 1);
-	harness_free(h);
-}
-
 #define SERVED(test)                                               \
 	{                                                          \
 #test, test, harness_setup, harness_teardown, NULL \
@@ -493,8 +437,6 @@ int main(void)
 		SERVED(silent_clients),
 		SERVED(next_client_finds_a_reset_device),
 		cmocka_unit_test(leaves_anywhere),
-		cmocka_unit_test(owes_for_too_long),
-		cmocka_unit_test(reads_no_replies),
 	};
 	int failed;
 
