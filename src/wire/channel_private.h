@@ -62,6 +62,7 @@ struct uvf_channel {
 	pthread_mutex_t send_lock; /* taken alone, or before `lock` */
 	struct uvf_output *output, **output_tail;
 	size_t output_size;
+	uint64_t output_end; /* in the stream of all that was ever queued */
 };
 
 /* With the lock held. */

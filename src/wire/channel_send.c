@@ -15,6 +15,15 @@ static void output_free(struct uvf_output *output)
 	free(output);
 }
 
+/* What send_or_queue() returns beside 0, 1 and errors. */
+#define FULL 2
+
+/* Two replies of the largest size: more than that isn't owed at any moment. */
+static bool has_room(const struct uvf_channel *channel, size_t size)
+{
+	return channel->output_size + size <= 2 * channel->max_message;
+}
+
 /* Queues what follows the first @sent bytes. With the send lock held. */
 static int queue(struct uvf_channel *channel, const struct iovec *iov, size_t iov_count,
 		 const int *fds, size_t fd_count, size_t sent)
@@ -24,9 +33,6 @@ static int queue(struct uvf_channel *channel, const struct iovec *iov, size_t io
 
 	for (size_t i = 0; i < iov_count; i++)
 		size += iov[i].iov_len;
-	/* Two replies of the largest size: more than that isn't owed at any moment. */
-	if (channel->output_size + size - sent > 2 * channel->max_message)
-		return -ENOBUFS;
 	output = malloc(sizeof(*output) + size);
 	if (!output)
 		return -ENOMEM;
@@ -48,6 +54,7 @@ static int queue(struct uvf_channel *channel, const struct iovec *iov, size_t io
 	*channel->output_tail = output;
 	channel->output_tail = &output->next;
 	channel->output_size += size - sent;
+	channel->output_end += size - sent;
 	return 0;
 }
 
@@ -91,10 +98,23 @@ int uvf_channel_flush(struct uvf_channel *channel)
 }
 
 /*
- * Until the queue is empty, the channel is over, or the time limit passes.
+ * Whether what was queued up to @end is out. With others that queue, all of it may never be.
+ */
+static bool is_out(struct uvf_channel *channel, uint64_t end)
+{
+	bool out;
+
+	pthread_mutex_lock(&channel->send_lock);
+	out = channel->output_end - channel->output_size >= end;
+	pthread_mutex_unlock(&channel->send_lock);
+	return out;
+}
+
+/*
+ * Until what was queued up to @end is out, the channel is over, or the time limit passes.
  * #syscalls: poll
  */
-static int flush_wait(struct uvf_channel *channel)
+static int flush_wait(struct uvf_channel *channel, uint64_t end)
 {
 	uint64_t deadline = uvf_wire_now() + channel->timeout;
 
@@ -105,6 +125,8 @@ static int flush_wait(struct uvf_channel *channel)
 
 		if (ret <= 0)
 			return ret;
+		if (is_out(channel, end))
+			return 0;
 		now = uvf_wire_now();
 		if (now >= deadline) {
 			uvf_channel_fail(channel, -ETIMEDOUT);
@@ -114,31 +136,50 @@ static int flush_wait(struct uvf_channel *channel)
 	}
 }
 
-int uvf_channel_send(struct uvf_channel *channel, const struct iovec *iov, size_t iov_count,
-		     const int *fds, size_t fd_count, bool wait)
+/*
+ * Sends what the socket takes, and queues the rest. Returns 0, 1 when something is queued, FULL
+ * when nothing was done as the queue has no room, or an error. With the send lock held.
+ */
+static int send_or_queue(struct uvf_channel *channel, const struct iovec *iov, size_t iov_count,
+			 const int *fds, size_t fd_count)
 {
 	size_t size = 0;
 	ssize_t sent = 0;
-	int ret = 0;
-	bool queued = false;
+	int ret;
 
 	for (size_t i = 0; i < iov_count; i++)
 		size += iov[i].iov_len;
-	pthread_mutex_lock(&channel->send_lock);
 	if (!channel->output)
 		sent = uvf_fdpass_send(channel->fd, iov, iov_count, fds, fd_count, MSG_DONTWAIT);
+	else if (!has_room(channel, size))
+		return FULL;
 	if (sent == -EAGAIN)
 		sent = 0;
-	if (sent < 0) {
-		ret = sent == -EPIPE || sent == -ECONNRESET ? -ENOTCONN : (int)sent;
-	} else if ((size_t)sent < size) {
-		ret = queue(channel, iov, iov_count, fds, fd_count, (size_t)sent);
-		queued = true;
-	}
-	pthread_mutex_unlock(&channel->send_lock);
-	if (ret < 0) {
-		uvf_channel_fail(channel, ret);
+	if (sent < 0)
+		return sent == -EPIPE || sent == -ECONNRESET ? -ENOTCONN : (int)sent;
+	if ((size_t)sent == size)
+		return 0;
+	ret = queue(channel, iov, iov_count, fds, fd_count, (size_t)sent);
+	return ret < 0 ? ret : 1;
+}
+
+int uvf_channel_send(struct uvf_channel *channel, const struct iovec *iov, size_t iov_count,
+		     const int *fds, size_t fd_count, bool wait)
+{
+	uint64_t end;
+	int ret;
+
+	do {
+		pthread_mutex_lock(&channel->send_lock);
+		ret = send_or_queue(channel, iov, iov_count, fds, fd_count);
+		end = channel->output_end;
+		pthread_mutex_unlock(&channel->send_lock);
+		if (ret == FULL && wait && flush_wait(channel, end) < 0)
+			return uvf_channel_error(channel);
+	} while (ret == FULL && wait);
+	if (ret < 0 || ret == FULL) {
+		uvf_channel_fail(channel, ret < 0 ? ret : -ENOBUFS);
 		return uvf_channel_error(channel);
 	}
-	return queued && wait ? flush_wait(channel) : 0;
+	return ret && wait ? flush_wait(channel, end) : 0;
 }

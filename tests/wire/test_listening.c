@@ -138,6 +138,73 @@ static void a_request_before_the_reply(void **state)
 	harness_step(h);
 }
 
+struct writer {
+	struct test_device *device;
+	uint64_t address;
+	int result;
+	pthread_t thread;
+};
+
+static void *write_much(void *opaque)
+{
+	struct writer *writer = opaque;
+
+	writer->result = uvf_dma_write(writer->device->dev, UVF_PASID_NONE, writer->address,
+				       writer->device->buffer, MAX_DATA);
+	return NULL;
+}
+
+static void answer_dma(struct harness *h)
+{
+	struct {
+		struct uvf_wire_header header;
+		struct uvf_wire_dma_access access;
+		uint8_t data[MAX_DATA];
+	} answer;
+	static struct reply message;
+	size_t size = sizeof(answer.header) + sizeof(answer.access);
+
+	assert_true(receive_message(h->client, &message));
+	memset(&answer, 1, sizeof(answer));
+	memcpy(&answer.access, message.payload, sizeof(answer.access));
+	if (message.header.command == VFIO_USER_DMA_READ)
+		size += answer.access.count;
+	answer.header = message.header;
+	answer.header.size = (uint32_t)size;
+	answer.header.flags = UVF_WIRE_REPLY;
+	assert_int_equal(write(h->client, &answer, size), size);
+}
+
+/* More at once than the socket and the queue hold: those who can wait do. */
+static void many_workers_write(void **state)
+{
+	struct harness *h = *state;
+	struct writer writers[24];
+	pthread_t thread;
+	void *value;
+
+	assert_int_equal(
+		dma_map(h, REMOTE, sizeof(writers) / sizeof(writers[0]) * MAX_DATA, 3, -1, 0), 0);
+	assert_int_equal(region_write32(h, 0, REG_BUS_MASTER, 1), 0);
+	/* Which layout the client speaks is known after a read. */
+	assert_int_equal(pthread_create(&thread, NULL, worker, h->device), 0);
+	answer_dma(h);
+	pthread_join(thread, &value);
+	assert_int_equal((uint64_t)value, 0x0101010101010101);
+	for (size_t i = 0; i < sizeof(writers) / sizeof(writers[0]); i++) {
+		writers[i] = (struct writer){.device = h->device, .address = REMOTE + i * MAX_DATA};
+		assert_int_equal(pthread_create(&writers[i].thread, NULL, write_much, &writers[i]),
+				 0);
+	}
+	usleep(50000);
+	for (size_t i = 0; i < sizeof(writers) / sizeof(writers[0]); i++)
+		answer_dma(h);
+	for (size_t i = 0; i < sizeof(writers) / sizeof(writers[0]); i++) {
+		pthread_join(writers[i].thread, NULL);
+		assert_int_equal(writers[i].result, 0);
+	}
+}
+
 /* Stopping doesn't wait for a reply that doesn't come on the other socket. */
 static void stops_while_the_client_owes(void **state)
 {
@@ -187,6 +254,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(no_descriptors_left, harness_setup_server,
 						harness_teardown),
 		cmocka_unit_test_setup_teardown(a_request_before_the_reply, harness_setup,
+						harness_teardown),
+		cmocka_unit_test_setup_teardown(many_workers_write, harness_setup,
 						harness_teardown),
 		cmocka_unit_test(no_more_files_than_allowed),
 		cmocka_unit_test(stops_while_the_client_owes),
