@@ -351,12 +351,10 @@ static void bounces_are_pieces(void **state)
 	free(memory);
 }
 
-int main(void)
+/* Four are started; of those that wait the first, the last and one between are taken back. */
+static void what_waits_can_be_taken_back(void **state)
 {
-	const struct CMUnitTest tests[] = {/* Four are started; of those that wait the first, the
-					      last and the one between are taken back. */
-					   static void what_waits_can_be_taken_back(void **state){
-						   static const unsigned taken[] = {8, 4, 6};
+	static const unsigned taken[] = {8, 4, 6};
 	struct world *world = *state;
 	struct request requests[10];
 
@@ -379,17 +377,26 @@ int main(void)
 		assert_int_equal(requests[i].completed, i != 8 && i != 4 && i != 6);
 }
 
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
 #define BUFFERED(name) cmocka_unit_test_setup_teardown(name, setup_buffered, teardown)
 #define DIRECT(name)   cmocka_unit_test_setup_teardown(name, setup_direct, teardown)
-BUFFERED(short_transfers_continue), BUFFERED(what_waits_can_be_taken_back),
-	BUFFERED(the_end_of_the_file_is_an_error), DIRECT(direct_ends_inside_a_block),
-	BUFFERED(interruptions_are_repeated_but_not_forever), BUFFERED(errors_are_passed_on),
-	BUFFERED(lost_writes_are_not_vouched_for), BUFFERED(a_failed_fua_write_took_the_report),
-	DIRECT(direct_flushes_recover), BUFFERED(zeroes_by_whatever_works),
-	BUFFERED(block_devices_discard_or_do_not), BUFFERED(the_rest_wait_their_turn),
-	DIRECT(a_bounced_write_whose_source_is_gone), DIRECT(bounces_are_pieces),
-}
-;
+		BUFFERED(short_transfers_continue),
+		BUFFERED(what_waits_can_be_taken_back),
+		BUFFERED(the_end_of_the_file_is_an_error),
+		DIRECT(direct_ends_inside_a_block),
+		BUFFERED(interruptions_are_repeated_but_not_forever),
+		BUFFERED(errors_are_passed_on),
+		BUFFERED(lost_writes_are_not_vouched_for),
+		BUFFERED(a_failed_fua_write_took_the_report),
+		DIRECT(direct_flushes_recover),
+		BUFFERED(zeroes_by_whatever_works),
+		BUFFERED(block_devices_discard_or_do_not),
+		BUFFERED(the_rest_wait_their_turn),
+		DIRECT(a_bounced_write_whose_source_is_gone),
+		DIRECT(bounces_are_pieces),
+	};
 
-return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }
