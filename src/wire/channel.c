@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -43,6 +44,7 @@ int uvf_channel_new(const struct uvf_channel_config *config, struct uvf_channel 
 	}
 	channel->fd = config->fd;
 	channel->kick_fd = config->kick_fd;
+	channel->wake = -1;
 	channel->takes_requests = config->takes_requests;
 	channel->max_fds = config->max_fds < UVF_FDPASS_MAX ? config->max_fds : UVF_FDPASS_MAX;
 	channel->max_message = sizeof(struct uvf_wire_header) + config->max_payload;
@@ -88,6 +90,8 @@ void uvf_channel_put(struct uvf_channel *channel)
 		uvf_fdpass_close(output->fds, output->fd_count);
 		free(output);
 	}
+	if (channel->wake >= 0)
+		close(channel->wake);
 	close(channel->fd);
 	pthread_cond_destroy(&channel->changed);
 	pthread_mutex_destroy(&channel->lock);
@@ -280,6 +284,21 @@ static int keep_fds(struct uvf_channel *channel, const int *fds, size_t count)
 }
 
 /*
+ * A request was taken from the socket by somebody else than the reader that polls it for one.
+ * #syscalls: write
+ */
+static void wake_poller(const struct uvf_channel *channel)
+{
+	uint64_t one = 1;
+	ssize_t written;
+
+	if (!channel->polling || !channel->requests)
+		return;
+	written = write(channel->wake, &one, sizeof(one));
+	(void)written; /* it can only be full: then it is readable */
+}
+
+/*
  * Receives once, with the role (taken and given back here) and the lock held, which is let go
  * meanwhile. Returns whether anything came.
  */
@@ -316,6 +335,7 @@ static bool receive(struct uvf_channel *channel, int flags)
 		ret = -ETIMEDOUT;
 	if (ret < 0)
 		uvf_channel_lose(channel, ret);
+	wake_poller(channel);
 	pthread_cond_broadcast(&channel->changed);
 	return got > 0;
 }
@@ -340,18 +360,30 @@ static void take_request(struct uvf_channel *channel, struct uvf_message *messag
 }
 
 /*
- * Waits for bytes without the role. With the lock held, which is let go meanwhile.
- * #syscalls: poll
+ * Waits for bytes, or for a request that another receiver took, without the role. With the lock
+ * held, which is let go meanwhile. Returns whether there may be either, or a negative errno.
+ * #syscalls: poll read eventfd2
  */
-static bool wait_readable(struct uvf_channel *channel)
+static int wait_readable(struct uvf_channel *channel)
 {
-	struct pollfd poll_fd = {channel->fd, POLLIN, 0};
+	struct pollfd fds[] = {{channel->fd, POLLIN, 0}, {channel->wake, POLLIN, 0}};
 	int timeout_ms = (int)(channel->timeout / 1000000);
+	uint64_t count;
 	int ready;
 
+	if (channel->wake < 0) {
+		channel->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (channel->wake < 0)
+			return -errno;
+		fds[1].fd = channel->wake;
+	}
+	channel->polling = true;
 	pthread_mutex_unlock(&channel->lock);
-	ready = poll(&poll_fd, 1, timeout_ms);
+	ready = poll(fds, 2, timeout_ms);
 	pthread_mutex_lock(&channel->lock);
+	channel->polling = false;
+	if (fds[1].revents && read(channel->wake, &count, sizeof(count)) < 0)
+		return -errno;
 	return ready > 0;
 }
 
@@ -378,7 +410,11 @@ int uvf_channel_next(struct uvf_channel *channel, enum uvf_channel_wait wait,
 				break;
 			pthread_cond_wait(&channel->changed, &channel->lock);
 		} else if (wait == UVF_CHANNEL_POLL) {
-			more = wait_readable(channel);
+			ret = wait_readable(channel);
+			if (ret < 0)
+				uvf_channel_lose(channel, ret);
+			more = ret != 0;
+			ret = 0;
 			if (!channel->receiving && !channel->waiters && !channel->lost && more)
 				receive(channel, MSG_DONTWAIT);
 		} else {

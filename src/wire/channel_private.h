@@ -45,6 +45,8 @@ struct uvf_channel {
 		changed; /* the role is free, a caller is done, a request is there, or over */
 	int lost;
 	bool receiving; /* somebody has the role: `end` grows, nothing else moves */
+	bool polling;	/* a reader without the role waits for bytes, or for `wake` */
+	int wake;	/* eventfd, made for the first such reader; -1 */
 	bool taken;	/* the bytes before `start` are a request that somebody reads */
 	uint8_t *buffer;
 	size_t capacity;
