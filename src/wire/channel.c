@@ -76,6 +76,19 @@ struct uvf_channel *uvf_channel_get(struct uvf_channel *channel)
 	return channel;
 }
 
+/*
+ * Throws away what the other side has sent. Closing a socket on bytes that nobody has read makes
+ * the other side's next call fail with ECONNRESET where it expects an end of file, and QEMU aborts
+ * on that. After the shutdown nothing is added, so this ends.
+ * #syscalls: shutdown recvfrom
+ */
+static void drain(struct uvf_channel *channel)
+{
+	shutdown(channel->fd, SHUT_RDWR);
+	while (channel->buffer && recv(channel->fd, channel->buffer, channel->capacity, 0) > 0)
+		;
+}
+
 /* #syscalls: close */
 void uvf_channel_put(struct uvf_channel *channel)
 {
@@ -92,6 +105,7 @@ void uvf_channel_put(struct uvf_channel *channel)
 	}
 	if (channel->wake >= 0)
 		close(channel->wake);
+	drain(channel);
 	close(channel->fd);
 	pthread_cond_destroy(&channel->changed);
 	pthread_mutex_destroy(&channel->lock);

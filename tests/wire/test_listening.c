@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "harness.h"
@@ -32,6 +33,21 @@ static void a_file_in_the_way(void **state)
 	close(fd);
 	unlink(path);
 	test_device_free(device);
+}
+
+/* QEMU takes an end of file for the device's end, and aborts when the connection is reset. */
+static void unread_requests_end_in_eof(void **state)
+{
+	struct harness *h = *state;
+	struct uvf_wire_region_access access = {.region = 0, .count = 4};
+	uint8_t byte;
+
+	for (int i = 0; i < 100; i++)
+		send_request_on(h->client, 1, VFIO_USER_REGION_READ, 0, &access, sizeof(access),
+				NULL, 0);
+	uvf_server_free(h->server);
+	h->server = NULL;
+	assert_int_equal(recv(h->client, &byte, 1, 0), 0);
 }
 
 /* With none left, not even the spare one's place can be had: another thread may have taken it. */
@@ -251,6 +267,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_file_in_the_way),
+		cmocka_unit_test_setup_teardown(unread_requests_end_in_eof, harness_setup,
+						harness_teardown),
 		cmocka_unit_test_setup_teardown(no_descriptors_left, harness_setup_server,
 						harness_teardown),
 		cmocka_unit_test_setup_teardown(a_request_before_the_reply, harness_setup,
