@@ -273,26 +273,23 @@ static void connect_once(struct harness *h, unsigned number)
 	close(sock);
 }
 
-/* When the last one has been dealt with. */
-static void settle(struct harness *h)
+/*
+ * When the last one has been dealt with: a new one is served, and then it is gone as well. @idle is
+ * how many descriptors there were before the first.
+ */
+static void settle(struct harness *h, size_t idle)
 {
-	struct uvf_client_config config = {.path = h->path, .timeout_ms = LONG_TIME_MS};
-	struct uvf_device *dev;
-	int ret;
-
-	do
-		ret = uvf_client_connect(&config, &dev, NULL);
-	while (ret == -EBUSY);
-	assert_int_equal(ret, 0);
-	uvf_device_free(dev);
+	device_of_a_client(h);
+	while (count_fds() > idle)
+		usleep(1000);
 }
 
-/* A thread that was joined can be seen for a moment still; so can a client's end. */
-static struct usage wait_for(struct harness *h, struct usage before)
+/* A thread that was joined can be seen for a moment still. */
+static struct usage wait_for(struct usage before)
 {
 	struct usage now = usage_now();
 
-	for (int i = 0; i < 5000 && (now.fds > before.fds || now.threads > before.threads); i++) {
+	for (int i = 0; i < 5000 && now.threads > before.threads; i++) {
 		usleep(1000);
 		now = usage_now();
 	}
@@ -311,22 +308,24 @@ static void nothing_is_left(void **state)
 	unsigned count = given ? (unsigned)strtoul(given, NULL, 0) : 2000;
 	struct harness *h = harness_new(NULL);
 	struct usage before, after;
+	size_t idle;
 
 	assert_int_equal(uvf_server_start(h->server), 0);
+	idle = count_fds();
 	/* What is made once and stays. */
 	for (unsigned i = 0; i < 10 * (KINDS + 1); i++)
 		connect_once(h, i);
-	settle(h);
+	settle(h, idle);
 	before = usage_now();
 	for (unsigned i = 0; i < count; i++)
 		connect_once(h, i);
-	settle(h);
-	after = wait_for(h, before);
+	settle(h, idle);
+	after = wait_for(before);
 	print_message("%u connections\n", count);
 	print_usage("before", &before);
 	print_usage("after", &after);
 	assert_int_equal(after.fds, before.fds);
-	assert_int_equal(after.threads, before.threads);
+	assert_true(after.threads <= before.threads);
 	if (!SANITIZED) {
 		/* Less than half a byte a connection, where there are many. */
 		assert_true(after.allocated < before.allocated + 16384);
