@@ -11,9 +11,12 @@
 
 #include <getopt.h>
 #include <inttypes.h>
+#include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+
+#include "cli/describe.h"
 
 #define BLOCK	    4096u
 #define WORDS	    (BLOCK / sizeof(uint64_t))
@@ -222,7 +225,19 @@ static int work(struct io *io, double seconds)
 	return 0;
 }
 
-static void print_device(const struct nvme_driver_info *info)
+/* As `uvfio show` does. */
+static int show(struct uvf_device *dev, const char *path)
+{
+	struct json_object *object = json_object_new_object();
+	int ret;
+
+	json_object_object_add(object, "socket", json_object_new_string(path));
+	ret = describe_device(dev, object);
+	print_tree(object, false);
+	return ret;
+}
+
+static void print_controller(const struct nvme_driver_info *info)
 {
 	printf("NVMe %u.%u \"%s\", serial %s, firmware %s: %" PRIu64 " blocks of %u bytes, %s\n",
 	       info->version >> 16, info->version >> 8 & 0xff, info->model, info->serial,
@@ -246,7 +261,7 @@ static int run(struct io *io, double seconds)
 	io->block_of = calloc(DEPTH, sizeof(*io->block_of));
 	if (!io->buffers || !io->block_of)
 		return -ENOMEM;
-	print_device(io->info);
+	print_controller(io->info);
 	ret = verify(io);
 	if (!ret && seconds > 0)
 		ret = work(io, seconds);
@@ -256,51 +271,78 @@ static int run(struct io *io, double seconds)
 static int usage(const char *program)
 {
 	fprintf(stderr,
-		"usage: %s [--flushed N] [--seconds S] [--shadow] SOCKET\n"
+		"usage: %s [--flushed N] [--seconds S] [--shadow] [--interrupts] [--show] "
+		"SOCKET\n"
 		"Checks what was flushed before (up to N; 0: nothing), then works for S seconds.\n",
 		program);
 	return 2;
 }
 
-int main(int argc, char **argv)
+/* What the command line asks for. */
+struct wish {
+	struct nvme_driver_config config;
+	const char *socket;
+	uint64_t flushed;
+	double seconds;
+	bool show;
+};
+
+static bool take_arguments(int argc, char **argv, struct wish *wish)
 {
 	static const struct option options[] = {
 		{"flushed", required_argument, NULL, 'f'},
 		{"seconds", required_argument, NULL, 's'},
 		{"shadow", no_argument, NULL, 'd'},
+		{"interrupts", no_argument, NULL, 'i'},
+		{"show", no_argument, NULL, 'w'},
 		{0},
 	};
-	struct nvme_driver_config config = {.depth = DEPTH};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (option == 'f')
+			wish->flushed = strtoull(optarg, NULL, 10);
+		else if (option == 's')
+			wish->seconds = strtod(optarg, NULL);
+		else if (option == 'd')
+			wish->config.shadow_doorbells = true;
+		else if (option == 'i')
+			wish->config.interrupts = true;
+		else if (option == 'w')
+			wish->show = true;
+		else
+			return false;
+	}
+	wish->socket = argv[optind];
+	return optind + 1 == argc;
+}
+
+int main(int argc, char **argv)
+{
+	struct wish wish = {.config = {.depth = DEPTH}};
 	struct uvf_client_config client = {0};
 	struct uvf_device *dev = NULL;
 	struct uvf_error error = {""};
 	struct io io = {0};
-	double seconds = 0;
-	int option, ret;
+	int ret;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (option == 'f')
-			io.flushed = strtoull(optarg, NULL, 10);
-		else if (option == 's')
-			seconds = strtod(optarg, NULL);
-		else if (option == 'd')
-			config.shadow_doorbells = true;
-		else
-			return usage(argv[0]);
-	}
-	if (optind + 1 != argc)
+	if (!take_arguments(argc, argv, &wish))
 		return usage(argv[0]);
-	client.path = argv[optind];
+	client.path = wish.socket;
+	io.flushed = wish.flushed;
 	ret = uvf_client_connect(&client, &dev, &error);
 	if (!ret)
-		ret = nvme_driver_open(dev, &config, &io.driver, &error);
+		ret = nvme_driver_open(dev, &wish.config, &io.driver, &error);
 	if (ret) {
 		printf("can't drive %s: %s\n", client.path, error.text);
 	} else {
 		io.queue = nvme_driver_queue(io.driver, 0);
 		io.info = nvme_driver_get_info(io.driver);
-		ret = run(&io, seconds);
+		if (wish.show)
+			ret = show(dev, wish.socket);
+		if (!ret)
+			ret = run(&io, wish.seconds);
 		if (ret)
 			printf("stopped: %s\n", strerror(-ret));
 	}

@@ -7,8 +7,6 @@
 #include <stddef.h>
 #include <uvfio/types.h>
 
-struct json_object;
-
 /* What a verb returns, and so the program's exit status. The man pages promise these. */
 enum {
 	CLI_OK = 0,
@@ -64,9 +62,5 @@ int cli_next(struct cli_arguments *arguments);
 /* For verbs that take only --json and at most one operand. Returns CLI_OK or CLI_USAGE. */
 int cli_simple_arguments(const struct cli_verb *verb, int argc, char **argv, const char **operand,
 			 bool *json);
-
-/* Prints @object and gives it up. As text, objects become "key: value" lines and flat ones one
- * line. */
-void cli_print(struct json_object *object, bool json);
 
 #endif

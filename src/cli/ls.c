@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/describe.h"
 #include "cli/registry.h"
 
 static const char *text_of(struct json_object *object, const char *name)
@@ -33,7 +34,7 @@ static int run_ls(const struct cli_verb *verb, int argc, char **argv)
 	all = registry_read();
 	json_object_array_sort(all, by_socket);
 	if (json) {
-		cli_print(all, true);
+		print_tree(all, true);
 		return CLI_OK;
 	}
 	for (size_t i = 0; i < json_object_array_length(all); i++) {

@@ -6,6 +6,7 @@
 
 #include "base/suggest.h"
 #include "cli/cli.h"
+#include "cli/describe.h"
 
 static const char *const kinds[] = {
 	[UVF_KEY_STRING] = "string", [UVF_KEY_SIZE] = "size",	  [UVF_KEY_NUMBER] = "number",
@@ -107,7 +108,7 @@ static int run_models(const struct cli_verb *verb, int argc, char **argv)
 		if (!model)
 			return unknown_model(verb, name);
 		if (json)
-			cli_print(model_json(model), true);
+			print_tree(model_json(model), true);
 		else
 			print_model(model);
 		return CLI_OK;
@@ -120,7 +121,7 @@ static int run_models(const struct cli_verb *verb, int argc, char **argv)
 			printf("%-12s %s\n", model->name, model->summary);
 	}
 	if (json)
-		cli_print(all, true);
+		print_tree(all, true);
 	else
 		json_object_put(all);
 	return CLI_OK;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Prints what a verb found, from one tree: as JSON, or as text for people. */
+/* Prints what was found, from one tree: as JSON, or as text for people. */
 #include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/describe.h"
 
 static bool is_flat(struct json_object *object)
 {
@@ -99,7 +99,7 @@ static void print_value(struct json_object *value, int depth)
 	}
 }
 
-void cli_print(struct json_object *object, bool json)
+void print_tree(struct json_object *object, bool json)
 {
 	if (json)
 		puts(json_object_to_json_string_ext(
