@@ -39,11 +39,15 @@ struct rig_queue {
 	struct nvme_cqe *cq;
 };
 
+/* What the driver's memory is to the device. */
+enum rig_memory { RIG_FILE, RIG_REMOTE, RIG_PROCESS };
+
 struct rig {
 	struct uvf_device *dev;
 	struct uvf_address_space *space;
 	int fd;
 	uint8_t *memory;
+	uint8_t *remote; /* the same, as messages reach it */
 	struct rig_queue queues[RIG_QUEUES];
 	uint16_t next_cid;
 	uint32_t result; /* Dword 0 of the last completion */
@@ -128,7 +132,47 @@ static inline void rig_disable(struct rig *rig)
 	rig_wait_status(rig, NVME_CSTS_RDY, 0);
 }
 
-static inline void rig_open(struct rig *rig, const char *spec)
+static inline int rig_remote_read(void *opaque, uint64_t offset, void *buf, size_t count)
+{
+	memcpy(buf, ((struct rig *)opaque)->remote + offset, count);
+	return 0;
+}
+
+static inline int rig_remote_write(void *opaque, uint64_t offset, const void *buf, size_t count)
+{
+	memcpy(((struct rig *)opaque)->remote + offset, buf, count);
+	return 0;
+}
+
+static inline void rig_remote_release(void *opaque)
+{
+}
+
+static inline void rig_map(struct rig *rig, enum rig_memory kind)
+{
+	static const struct uvf_memory_remote_ops ops = {rig_remote_read, rig_remote_write,
+							 rig_remote_release};
+	struct uvf_memory *memory;
+	uint64_t offset = 0;
+	int ret;
+
+	if (kind == RIG_FILE) {
+		assert_int_equal(
+			uvf_map_fd(rig->space, RIG_IOVA, RIG_MEMORY, UVF_PROT_RW, rig->fd, 0), 0);
+		return;
+	}
+	if (kind == RIG_PROCESS) {
+		ret = uvf_memory_new_process(getpid(), &memory);
+		offset = (uintptr_t)rig->remote;
+	} else {
+		ret = uvf_memory_new_remote(&ops, rig, &memory);
+	}
+	assert_int_equal(ret, 0);
+	assert_int_equal(uvf_map(rig->space, RIG_IOVA, RIG_MEMORY, UVF_PROT_RW, memory, offset), 0);
+	uvf_memory_put(memory);
+}
+
+static inline void rig_open_on(struct rig *rig, const char *spec, enum rig_memory kind)
 {
 	struct uvf_error error = {0};
 
@@ -143,8 +187,15 @@ static inline void rig_open(struct rig *rig, const char *spec)
 	assert_int_equal(ftruncate(rig->fd, RIG_MEMORY), 0);
 	rig->memory = mmap(NULL, RIG_MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, rig->fd, 0);
 	assert_ptr_not_equal(rig->memory, MAP_FAILED);
-	assert_int_equal(uvf_map_fd(rig->space, RIG_IOVA, RIG_MEMORY, UVF_PROT_RW, rig->fd, 0), 0);
+	rig->remote = mmap(NULL, RIG_MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, rig->fd, 0);
+	assert_ptr_not_equal(rig->remote, MAP_FAILED);
+	rig_map(rig, kind);
 	rig_command(rig, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+}
+
+static inline void rig_open(struct rig *rig, const char *spec)
+{
+	rig_open_on(rig, spec, RIG_FILE);
 }
 
 static inline void rig_close(struct rig *rig)
@@ -153,6 +204,7 @@ static inline void rig_close(struct rig *rig)
 	uvf_device_free(rig->dev);
 	uvf_address_space_put(rig->space);
 	munmap(rig->memory, RIG_MEMORY);
+	munmap(rig->remote, RIG_MEMORY);
 	close(rig->fd);
 }
 
@@ -258,11 +310,16 @@ static inline void rig_create_queue(struct rig *rig, unsigned id)
 	assert_int_equal(rig_create_sq(rig, id, RIG_ENTRIES, id), 0);
 }
 
-static inline void rig_start(struct rig *rig, const char *spec)
+static inline void rig_start_on(struct rig *rig, const char *spec, enum rig_memory kind)
 {
-	rig_open(rig, spec);
+	rig_open_on(rig, spec, kind);
 	rig_enable(rig);
 	rig_create_queue(rig, 1);
+}
+
+static inline void rig_start(struct rig *rig, const char *spec)
+{
+	rig_start_on(rig, spec, RIG_FILE);
 }
 
 /* A command on blocks of namespace 1, its data at @offset of the memory. */

@@ -460,6 +460,109 @@ static void interrupts(void **state)
 	close(fd);
 }
 
+/* A queue's vector, in the MSI-X table and by its eventfd; masked ones wait in the PBA. */
+static void msix(void **state)
+{
+	struct rig rig;
+	int fds[3];
+	struct uvf_irq_set set = {.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+				  .index = VFIO_PCI_MSIX_IRQ_INDEX,
+				  .count = 3,
+				  .fds = fds};
+	const uint32_t unmasked = 0, masked = htole32(PCI_MSIX_ENTRY_CTRL_MASKBIT);
+	const struct nvme_sqe flush = {.opcode = NVME_CMD_FLUSH, .nsid = htole32(1)};
+	uint8_t at = 0, entry[2];
+	uint16_t control;
+	eventfd_t count;
+	uint64_t pending = 0;
+
+	rig_start(&rig, "nvme,mem=4M,poll=off");
+	for (unsigned i = 0; i < 3; i++) {
+		fds[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		assert_true(fds[i] >= 0);
+	}
+	for (uint64_t from = PCI_CAPABILITY_LIST;; from = at + 1u) {
+		assert_int_equal(
+			uvf_region_read(rig.dev, VFIO_PCI_CONFIG_REGION_INDEX, from, &at, 1), 1);
+		assert_true(at);
+		assert_int_equal(
+			uvf_region_read(rig.dev, VFIO_PCI_CONFIG_REGION_INDEX, at, entry, 2), 2);
+		if (entry[0] == PCI_CAP_ID_MSIX)
+			break;
+	}
+	assert_int_equal(uvf_irq_set(rig.dev, &set), 0);
+	for (uint64_t i = 0; i < 2; i++)
+		assert_int_equal(uvf_region_write(rig.dev, 0,
+						  0x2000 + i * 16 + PCI_MSIX_ENTRY_VECTOR_CTRL,
+						  &unmasked, 4),
+				 4);
+	control = htole16(PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(uvf_region_write(rig.dev, VFIO_PCI_CONFIG_REGION_INDEX,
+					  at + PCI_MSIX_FLAGS, &control, 2),
+			 2);
+	/* The I/O queue has vector 1, the admin queue 0, and 2 is nobody's. */
+	assert_int_equal(rig_do(&rig, 1, &flush), 0);
+	while (eventfd_read(fds[1], &count))
+		rig_moment();
+	assert_true(eventfd_read(fds[0], &count) < 0);
+	assert_int_equal(rig_admin(&rig, NVME_ADM_IDENTIFY, 0, 1, 0), 0);
+	while (eventfd_read(fds[0], &count))
+		rig_moment();
+	assert_true(eventfd_read(fds[1], &count) < 0);
+	assert_int_equal(
+		uvf_region_write(rig.dev, 0, 0x2010 + PCI_MSIX_ENTRY_VECTOR_CTRL, &masked, 4), 4);
+	assert_int_equal(rig_do(&rig, 1, &flush), 0);
+	while (!(le64toh(pending) & 2))
+		assert_int_equal(uvf_region_read(rig.dev, 0, 0x3000, &pending, 8), 8);
+	assert_true(eventfd_read(fds[1], &count) < 0);
+	assert_int_equal(
+		uvf_region_write(rig.dev, 0, 0x2010 + PCI_MSIX_ENTRY_VECTOR_CTRL, &unmasked, 4), 4);
+	assert_int_equal(eventfd_read(fds[1], &count), 0);
+	assert_true(eventfd_read(fds[2], &count) < 0);
+	rig_close(&rig);
+	for (unsigned i = 0; i < 3; i++)
+		close(fds[i]);
+}
+
+/* Nobody takes completions: an event waits for room, and comes when there is some. */
+static void events_wait_for_room(void **state)
+{
+	static const char *const specs[] = {"nvme,mem=4M,poll=off", "nvme,mem=4M,poll=on"};
+	const struct nvme_sqe event = {.opcode = NVME_ADM_ASYNC_EVENT};
+	const struct nvme_sqe identify_it = {
+		.opcode = NVME_ADM_IDENTIFY, .prp1 = htole64(rig_iova(A)), .cdw10 = htole32(1)};
+
+	for (size_t i = 0; i < UVF_ARRAY_SIZE(specs); i++) {
+		struct rig rig;
+		uint16_t event_cid, cid, first;
+
+		rig_start(&rig, specs[i]);
+		event_cid = rig_submit(&rig, 0, &event);
+		/* Once this is done the request has been fetched: there is room for 15. */
+		assert_int_equal(rig_do(&rig, 0, &identify_it), 0);
+		first = (uint16_t)(event_cid + 2);
+		for (unsigned n = 0; n < RIG_ENTRIES - 1; n++)
+			rig_put(&rig, 0, &identify_it);
+		rig_ring(&rig, 0, rig.queues[0].sq_tail);
+		/* Until the last entry is there. */
+		while ((__atomic_load_n(&rig.queues[0].cq[(rig.queues[0].cq_head + 14) % 16].status,
+					__ATOMIC_ACQUIRE) &
+			1) != (rig.queues[0].phase ^ (rig.queues[0].cq_head + 14 >= 16)))
+			rig_moment();
+		rig_write32(&rig, NVME_REG_DOORBELLS + 8, RIG_ENTRIES); /* past its end */
+		for (unsigned n = 0; n < 20; n++)
+			rig_moment();
+		for (unsigned n = 0; n < RIG_ENTRIES - 1; n++) {
+			assert_int_equal(rig_take(&rig, 0, &cid), 0);
+			assert_int_equal(cid, first + n);
+		}
+		assert_int_equal(rig_take(&rig, 0, &cid), 0);
+		assert_int_equal(cid, event_cid);
+		assert_int_equal(rig.result, 0x010100);
+		rig_close(&rig);
+	}
+}
+
 static void refused_specs(void **state)
 {
 	static const char *const specs[] = {
@@ -497,6 +600,8 @@ int main(void)
 		cmocka_unit_test(remapped),
 		cmocka_unit_test(reset_in_the_middle),
 		cmocka_unit_test(interrupts),
+		cmocka_unit_test(msix),
+		cmocka_unit_test(events_wait_for_room),
 		cmocka_unit_test(refused_specs),
 	};
 

@@ -161,12 +161,47 @@ static void format_is_not_remembered(void **state)
 	remove_files(&files);
 }
 
+/* A file is a volatile cache, past the page cache too; read-only ones and memory aren't. */
+static void write_caches(void **state)
+{
+	static const struct {
+		const char *keys;
+		bool cache;
+	} rows[] = {{"", true}, {",direct", true}, {",readonly", false}};
+	char path[] = "nvme-cache-XXXXXX", spec[64];
+	int fd = mkstemp(path);
+
+	assert_int_equal(ftruncate(fd, 1 << 20), 0);
+	close(fd);
+	for (size_t i = 0; i < UVF_ARRAY_SIZE(rows); i++) {
+		const struct nvme_id_controller *id;
+		struct uvf_device *dev;
+		struct rig rig;
+
+		snprintf(spec, sizeof(spec), "nvme,file=%s%s", path, rows[i].keys);
+		if (uvf_model_create(spec, &dev, NULL))
+			continue; /* no direct I/O here */
+		uvf_device_free(dev);
+		rig_start(&rig, spec);
+		id = (const void *)(rig.memory + A);
+		assert_int_equal(rig_admin(&rig, NVME_ADM_IDENTIFY, 0, 1, 0), 0);
+		assert_int_equal(id->vwc & 1, rows[i].cache);
+		assert_int_equal(rig_admin(&rig, NVME_ADM_SET_FEATURES, 0, 6, 0),
+				 rows[i].cache ? 0 : DNR(NVME_SC_INVALID_FIELD));
+		assert_int_equal(rig_io(&rig, NVME_CMD_WRITE, 0, 8, A),
+				 rows[i].cache ? 0 : DNR(NVME_SC_WRITE_PROTECTED));
+		assert_int_equal(rig_io(&rig, NVME_CMD_FLUSH, 0, 1, A), 0);
+		rig_close(&rig);
+	}
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(files_keep_theirs),	    cmocka_unit_test(memory_has_new_ones),
 		cmocka_unit_test(a_serial_number_decides),  cmocka_unit_test(numbered_as_given),
-		cmocka_unit_test(format_is_not_remembered),
+		cmocka_unit_test(format_is_not_remembered), cmocka_unit_test(write_caches),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -167,13 +167,13 @@ static void refused(void **state)
 	rig_close(&rig);
 }
 
-static void prps(void **state)
+static void prps_on(const char *spec, enum rig_memory kind)
 {
 	struct rig rig;
 	struct nvme_sqe sqe;
 	uint64_t *list;
 
-	rig_start(&rig, "nvme,mem=16M");
+	rig_start_on(&rig, spec, kind);
 	list = (uint64_t *)(void *)(rig.memory + L);
 	pattern(&rig, A, 0x100000, 3);
 	/* A list of 255 pages whose page crosses into a second one. */
@@ -217,6 +217,11 @@ static void prps(void **state)
 	rig_close(&rig);
 }
 
+static void prps(void **state)
+{
+	prps_on("nvme,mem=16M", RIG_FILE);
+}
+
 static struct nvme_sgl sgl(uint8_t type, uint64_t address, uint32_t length)
 {
 	return (struct nvme_sgl){.address = htole64(address),
@@ -224,13 +229,13 @@ static struct nvme_sgl sgl(uint8_t type, uint64_t address, uint32_t length)
 				 .type = (uint8_t)(type << 4)};
 }
 
-static void sgls(void **state)
+static void sgls_on(const char *spec, enum rig_memory kind)
 {
 	struct rig rig;
 	struct nvme_sqe sqe;
 	struct nvme_sgl *list;
 
-	rig_start(&rig, "nvme,mem=16M");
+	rig_start_on(&rig, spec, kind);
 	list = (struct nvme_sgl *)(void *)(rig.memory + L);
 	pattern(&rig, A, 0x2000, 5);
 	sqe = rig_rw(NVME_CMD_WRITE, 0, 8, A);
@@ -285,6 +290,49 @@ static void sgls(void **state)
 	rig_close(&rig);
 }
 
+static void sgls(void **state)
+{
+	sgls_on("nvme,mem=16M", RIG_FILE);
+}
+
+/* Queues, lists, data and shadow doorbells in memory that isn't mapped here. */
+static void memory_elsewhere(void **state)
+{
+	char directory[] = "/tmp/uvfio-nvme-XXXXXX", path[64], file[128];
+	const char *specs[] = {"nvme,mem=16M,pollers=2", "nvme,mem=16M,poll=off", file};
+	int fd;
+
+	assert_non_null(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/disk", directory);
+	snprintf(file, sizeof(file), "nvme,file=%s", path);
+	fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 16 << 20), 0);
+	for (enum rig_memory kind = RIG_REMOTE; kind <= RIG_PROCESS; kind++) {
+		for (size_t i = 0; i < UVF_ARRAY_SIZE(specs); i++) {
+			struct nvme_sqe config = {.opcode = NVME_ADM_DOORBELL_BUFFER,
+						  .prp1 = htole64(rig_iova(RIG_SHADOW)),
+						  .prp2 = htole64(rig_iova(RIG_EVENT))};
+			struct rig rig;
+
+			rig_start_on(&rig, specs[i], kind);
+			commands(&rig);
+			assert_int_equal(rig_admin(&rig, NVME_ADM_DELETE_SQ, 0, 1, 0), 0);
+			assert_int_equal(rig_admin(&rig, NVME_ADM_DELETE_CQ, 0, 1, 0), 0);
+			assert_int_equal(rig_do(&rig, 0, &config), 0);
+			rig.shadow = true;
+			rig_create_queue(&rig, 1);
+			commands(&rig);
+			rig_close(&rig);
+			prps_on(specs[i], kind);
+			sgls_on(specs[i], kind);
+		}
+	}
+	close(fd);
+	unlink(path);
+	rmdir(directory);
+}
+
 static void several_namespaces(void **state)
 {
 	struct rig rig;
@@ -307,9 +355,13 @@ static void several_namespaces(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(on_memory), cmocka_unit_test(on_a_file),
-		cmocka_unit_test(refused),   cmocka_unit_test(prps),
-		cmocka_unit_test(sgls),	     cmocka_unit_test(several_namespaces),
+		cmocka_unit_test(on_memory),
+		cmocka_unit_test(on_a_file),
+		cmocka_unit_test(refused),
+		cmocka_unit_test(prps),
+		cmocka_unit_test(sgls),
+		cmocka_unit_test(memory_elsewhere),
+		cmocka_unit_test(several_namespaces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
