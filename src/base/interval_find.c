@@ -15,7 +15,7 @@
 
 /*
  * From this level of the root on, leaves are not in a cache: the entries are fetched together with
- * the keys, to wait once instead of twice (65,000 intervals and more).
+ * the keys, to wait once instead of twice (15,000 intervals and more).
  */
 #define LARGE_LEVEL 3
 

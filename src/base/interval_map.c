@@ -15,10 +15,10 @@
 /* Retired nodes that are worth a grace period. */
 #define RETIRED_MIN 256
 /* Fewer than this and a node is put together with a neighbour, if both then fill 3/4 of one. */
-#define LEAF_FEW   8
-#define LEAF_FULL  24
-#define INNER_FEW  16
-#define INNER_FULL 48
+#define LEAF_FEW   4
+#define LEAF_FULL  12
+#define INNER_FEW  8
+#define INNER_FULL 24
 
 /* The way from the root to a leaf: step[0] is the leaf. */
 struct path {

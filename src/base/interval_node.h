@@ -5,7 +5,7 @@
 
 #include "base/interval_map.h"
 
-#define UVF_INNER_SIZE 64
+#define UVF_INNER_SIZE 32
 
 /* Child i holds the keys from bound[i - 1] (the first child: from 0) up to bound[i] - 1. */
 struct uvf_inner {

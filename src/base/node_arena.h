@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Nodes of 1 KiB that stay nodes: memory goes back to the system only with the whole arena, so a
+ * Nodes of 512 bytes that stay nodes: memory goes back to the system only with the whole arena, so a
  * reader may look at a node that has been given back (its content means nothing then).
  *
  * Threads: one at a time.
@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define UVF_NODE_SIZE 1024
+#define UVF_NODE_SIZE 512
 
 struct uvf_node_arena {
 	struct uvf_node_chunk *chunks;
