@@ -256,96 +256,70 @@ static void *area_address(const struct region *region, int area, uint64_t offset
 	return (char *)region->mapped[area] + (offset - region->areas[area].offset);
 }
 
-static struct region *region_for(struct uvf_device *dev, uint32_t index, uint64_t offset,
-				 size_t count, uint32_t flag)
-{
-	struct region *region = uvf_device_region(dev, index);
+enum direction { READ, WRITE };
 
-	if (!region || !(region->description.flags & flag) ||
+/* With the device's lock, as all that enters a model. */
+static int model_access(struct uvf_device *dev, const struct uvf_region *region, uint64_t offset,
+			void *buf, size_t count, enum direction direction)
+{
+	int ret;
+
+	if (direction == READ ? !region->read : !region->write)
+		return -EINVAL;
+	uvf_device_lock(dev);
+	if (!atomic_load_explicit(&dev->open, memory_order_relaxed))
+		ret = -ENODEV;
+	else if (direction == READ)
+		ret = region->read(dev, region->index, offset, buf, count);
+	else
+		ret = region->write(dev, region->index, offset, buf, count);
+	uvf_device_unlock(dev);
+	return ret;
+}
+
+static ssize_t region_access(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
+			     size_t count, enum direction direction)
+{
+	uint32_t flag =
+		direction == READ ? VFIO_REGION_INFO_FLAG_READ : VFIO_REGION_INFO_FLAG_WRITE;
+	const struct region *region = uvf_device_region(dev, index);
+	size_t done, piece;
+
+	if (!region || !(region->description.flags & flag) || count > SSIZE_MAX ||
 	    !uvf_range_inside(offset, count, region->description.size))
-		return NULL;
-	return region;
-}
-
-static int model_read(struct uvf_device *dev, const struct region *region, uint64_t offset,
-		      void *buf, size_t count)
-{
-	int ret = -ENODEV;
-
-	if (!region->description.read)
-		return -EINVAL;
-	uvf_device_lock(dev);
-	if (atomic_load_explicit(&dev->open, memory_order_relaxed))
-		ret = region->description.read(dev, region->description.index, offset, buf, count);
-	uvf_device_unlock(dev);
-	return ret;
-}
-
-static int model_write(struct uvf_device *dev, const struct region *region, uint64_t offset,
-		       const void *buf, size_t count)
-{
-	int ret = -ENODEV;
-
-	if (!region->description.write)
-		return -EINVAL;
-	uvf_device_lock(dev);
-	if (atomic_load_explicit(&dev->open, memory_order_relaxed))
-		ret = region->description.write(dev, region->description.index, offset, buf, count);
-	uvf_device_unlock(dev);
-	return ret;
-}
-
-ssize_t uvf_region_read(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
-			size_t count)
-{
-	const struct region *region =
-		region_for(dev, index, offset, count, VFIO_REGION_INFO_FLAG_READ);
-	size_t done, piece;
-
-	if (!region || count > SSIZE_MAX)
 		return -EINVAL;
 	if (!atomic_load_explicit(&dev->open, memory_order_relaxed))
 		return -ENODEV;
 	for (done = 0; done < count; done += piece) {
 		int area = next_piece(region, offset + done, count - done, &piece);
+		char *here = (char *)buf + done;
 		int ret;
 
 		if (area < 0)
-			ret = model_read(dev, region, offset + done, (char *)buf + done, piece);
+			ret = model_access(dev, &region->description, offset + done, here, piece,
+					   direction);
+		else if (direction == READ)
+			ret = uvf_guarded_copy(here, area_address(region, area, offset + done),
+					       piece);
 		else
-			ret = uvf_guarded_copy((char *)buf + done,
-					       area_address(region, area, offset + done), piece);
-		if (ret < 0)
-			return ret;
-	}
-	return (ssize_t)count;
-}
-
-ssize_t uvf_region_write(struct uvf_device *dev, uint32_t index, uint64_t offset, const void *buf,
-			 size_t count)
-{
-	const struct region *region =
-		region_for(dev, index, offset, count, VFIO_REGION_INFO_FLAG_WRITE);
-	size_t done, piece;
-
-	if (!region || count > SSIZE_MAX)
-		return -EINVAL;
-	if (!atomic_load_explicit(&dev->open, memory_order_relaxed))
-		return -ENODEV;
-	for (done = 0; done < count; done += piece) {
-		int area = next_piece(region, offset + done, count - done, &piece);
-		const char *from = (const char *)buf + done;
-		int ret;
-
-		if (area < 0)
-			ret = model_write(dev, region, offset + done, from, piece);
-		else
-			ret = uvf_guarded_copy(area_address(region, area, offset + done), from,
+			ret = uvf_guarded_copy(area_address(region, area, offset + done), here,
 					       piece);
 		if (ret < 0)
 			return ret;
 	}
 	return (ssize_t)count;
+}
+
+ssize_t uvf_region_read(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
+			size_t count)
+{
+	return region_access(dev, index, offset, buf, count, READ);
+}
+
+ssize_t uvf_region_write(struct uvf_device *dev, uint32_t index, uint64_t offset, const void *buf,
+			 size_t count)
+{
+	return region_access(dev, index, offset, (void *)buf, count, WRITE);
 }
 
 int uvf_region_map(struct uvf_device *dev, uint32_t index, uint64_t offset, uint64_t size,
