@@ -139,7 +139,8 @@ static void print_log(void *opaque, enum uvf_log_level level, const char *who, c
 	dprintf(STDERR_FILENO, "uvfio: %s: %s%s\n", who, words[level], text);
 }
 
-static int start_pair(struct serving *serving, struct pair *pair, unsigned nth)
+/* A driver may connect from now on, but nobody answers it: that takes a thread. */
+static int make_pair(struct serving *serving, struct pair *pair, unsigned nth)
 {
 	const char *socket = pair->guarded->socket;
 	struct uvf_server_config config = {.path = socket, .fd = -1, .log = serving->log};
@@ -160,10 +161,18 @@ static int start_pair(struct serving *serving, struct pair *pair, unsigned nth)
 	ret = registry_publish(&pair->published, nth, pair->spec, socket);
 	if (ret)
 		cli_fail(serving->verb, 0, "%s will not be listed: %s", socket, strerror(-ret));
-	ret = uvf_server_start(pair->server);
+	return CLI_OK;
+}
+
+static int start_pair(struct serving *serving, struct pair *pair)
+{
+	const char *socket = pair->guarded->socket;
+	int ret = uvf_server_start(pair->server);
+
 	if (ret)
 		return cli_fail(serving->verb, CLI_FAILED, "%s: no thread: %s", socket,
 				strerror(-ret));
+	dprintf(STDERR_FILENO, "uvfio: serving %s at %s\n", uvf_device_name(pair->dev), socket);
 	return CLI_OK;
 }
 
@@ -186,22 +195,22 @@ static int give_up_rights(const struct serving *serving)
 	return CLI_OK;
 }
 
-/* #syscalls: rt_sigtimedwait write exit_group */
+/*
+ * No driver is answered before the rights are gone.
+ * #syscalls: rt_sigtimedwait write exit_group
+ */
 static int serve_until_told(struct serving *serving, const sigset_t *ends)
 {
-	int received, ret;
+	int received, ret = CLI_OK;
 
-	for (size_t i = 0; i < serving->count; i++) {
-		ret = start_pair(serving, &serving->pairs[i], (unsigned)i);
-		if (ret)
-			return ret;
-	}
-	ret = give_up_rights(serving);
+	for (size_t i = 0; i < serving->count && !ret; i++)
+		ret = make_pair(serving, &serving->pairs[i], (unsigned)i);
+	if (!ret)
+		ret = give_up_rights(serving);
+	for (size_t i = 0; i < serving->count && !ret; i++)
+		ret = start_pair(serving, &serving->pairs[i]);
 	if (ret)
 		return ret;
-	for (size_t i = 0; i < serving->count; i++)
-		dprintf(STDERR_FILENO, "uvfio: serving %s at %s\n",
-			uvf_device_name(serving->pairs[i].dev), serving->pairs[i].guarded->socket);
 	while (sigwait(ends, &received))
 		;
 	return CLI_OK;

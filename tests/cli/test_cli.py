@@ -32,6 +32,12 @@ def status_of(pid):
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
+def version_message():
+    body = b'\0\0\0\0{"capabilities":{}}\0'
+    header = (1).to_bytes(2, "little") * 2 + (16 + len(body)).to_bytes(4, "little")
+    return header + bytes(8) + body
+
+
 class Case(unittest.TestCase):
     def setUp(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="uvfio-cli-"))
@@ -269,10 +275,7 @@ class Serving(Case):
         process = self.serve("serial", "--socket", path)
         with socket.socket(socket.AF_UNIX) as driver:
             driver.connect(path)
-            capabilities = b'{"capabilities":{}}\0'
-            body = b"\0\0\0\0" + capabilities
-            header = (1).to_bytes(2, "little") * 2 + (16 + len(body)).to_bytes(4, "little")
-            driver.sendall(header + bytes(8) + body)
+            driver.sendall(version_message())
             driver.recv(4096)
             self.refused(
                 ["show", path],
@@ -317,6 +320,25 @@ class Sandbox(Case):
                 self.run_uvfio("show", path)
         process.terminate()
         self.assert_gone(process, path)
+
+    def test_nobody_is_served_before_the_rights_are_gone(self):
+        first = self.path("first")
+        arguments = ["serial", "--socket", first]
+        # While these are made a driver has the time to be served.
+        for nth in range(30):
+            arguments += ["nvme,null=1M", "--socket", self.path(f"n{nth}")]
+        process = subprocess.Popen([UVFIO, "serve", "--sandbox", *arguments], env=self.environment,
+                                   stderr=subprocess.DEVNULL, text=True)
+        self.served.append(process)
+        with socket.socket(socket.AF_UNIX) as driver:
+            driver.settimeout(LIMIT)
+            await_true("a connection", lambda: driver.connect_ex(first) == 0)
+            driver.sendall(version_message())
+            self.assertTrue(driver.recv(4096))
+            listener = driver.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            self.check_status(int.from_bytes(listener[:4], "little"))
+        process.terminate()
+        self.assert_gone(process, first)
 
     def test_an_nvme_device_moves_data(self):
         if len(sys.argv) < 3:
