@@ -232,11 +232,13 @@ static int create_queue(struct nvme_driver *driver, const struct nvme_driver_que
 	return admin_result(ret, "Create I/O Submission Queue", error);
 }
 
-/* The submission queue's entries for @depth: a power of two, and one more than may be in use. */
-static uint32_t entries_for(uint32_t depth)
+/*
+ * The submission queue's entries for @depth: a power of two, and one more than may be in use. A
+ * page of them at least, where the controller has so many: the larger the completion queue, the
+ * more rarely its head is told.
+ */
+static uint32_t entries_for(uint32_t depth, uint32_t entries)
 {
-	uint32_t entries = 2;
-
 	while (entries < depth + 1)
 		entries <<= 1;
 	return entries;
@@ -292,6 +294,8 @@ static int controller_up(struct nvme_driver *driver, const struct nvme_driver_co
 	if (NVME_CAP_MPSMIN(driver->cap))
 		return uvf_fail(error, -ENOTSUP, "the controller does not do 4 KiB pages");
 	if (entries * CQ_FACTOR - 1 > NVME_CAP_MQES(driver->cap))
+		entries = entries_for(driver->info.depth, 2);
+	if (entries * CQ_FACTOR - 1 > NVME_CAP_MQES(driver->cap))
 		return uvf_fail(error, -ENOTSUP, "queues have at most %u entries",
 				NVME_CAP_MQES(driver->cap) + 1);
 	ret = queue_init(driver, &driver->admin, 0, ADMIN_ENTRIES, ADMIN_ENTRIES - 1);
@@ -311,7 +315,7 @@ int nvme_driver_open(struct uvf_device *dev, const struct nvme_driver_config *co
 	struct nvme_driver *driver = calloc(1, sizeof(*driver));
 	uint32_t depth = config->depth ? config->depth : DEFAULT_DEPTH;
 	uint32_t queues = config->queues ? config->queues : 1;
-	uint32_t entries = entries_for(depth);
+	uint32_t entries = entries_for(depth, NVME_PAGE / sizeof(struct nvme_driver_command));
 	uint64_t memory = config->memory ? config->memory : DEFAULT_MEMORY;
 	int ret;
 

@@ -95,6 +95,7 @@ struct nvme_cq {
 	uint32_t event_index;  /* as last written */
 	bool pin_waiting;      /* counted in nvme.pin_waiting */
 	bool queued;	       /* on the poller's list of what is to be posted */
+	bool posted;	       /* something, and no interrupt yet */
 	unsigned staged_count;
 	struct nvme_cqe staged[NVME_SLOTS + NVME_BATCH]; /* all that can be outstanding */
 	struct nvme_ring ring;

@@ -16,10 +16,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SPIN_NS	    50000 /* about what it costs to sleep and be woken */
-#define RETRY_MS    5
-#define MAX_ROUNDS  1000 /* of nvme_run() */
-#define CLOCK_EVERY 32	 /* idle rounds between looks at the clock */
+#define SPIN_NS	     50000 /* about what it costs to sleep and be woken */
+#define RETRY_MS     5
+#define MAX_ROUNDS   1000 /* of nvme_run() */
+#define EAGER_ROUNDS 1000 /* idle ones without a pause: it would be in each command's latency */
+#define CLOCK_EVERY  32	  /* idle rounds between looks at the clock */
 
 static uint64_t now_ns(void)
 {
@@ -231,7 +232,8 @@ static void *poller_run(void *opaque)
 			idle_rounds = 0;
 			idle_since = 0;
 		} else if (keep_spinning(poller, ++idle_rounds, &idle_since)) {
-			relax();
+			if (idle_rounds > EAGER_ROUNDS)
+				relax();
 		} else {
 			sleep_until_woken(poller);
 			idle_rounds = 0;

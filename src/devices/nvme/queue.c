@@ -8,6 +8,9 @@
 #include <errno.h>
 #include <uvfio/pci.h>
 
+#define POST_AT	       8 /* completions */
+#define PREFETCH_LINES 8
+
 /* Whether the ring can be used now. */
 static bool ring_ready(struct nvme_poller *poller, struct nvme_ring *ring)
 {
@@ -85,7 +88,8 @@ void nvme_pin_update(struct nvme *ctrl, struct nvme_cq *cq)
 	pthread_mutex_unlock(&ctrl->pin_lock);
 }
 
-static void cq_flush(struct nvme_poller *poller, struct nvme_cq *cq)
+/* Gives the driver what is staged, without an interrupt. */
+static void cq_post(struct nvme_poller *poller, struct nvme_cq *cq)
 {
 	struct nvme *ctrl = poller->ctrl;
 	struct nvme_cq_state *state = &cq->state;
@@ -119,7 +123,20 @@ static void cq_flush(struct nvme_poller *poller, struct nvme_cq *cq)
 	}
 	cq->outstanding -= done;
 	cq->staged_count = 0;
-	if (state->interrupts && !uvf_pci_msi(ctrl->dev, state->vector))
+	cq->posted = true;
+}
+
+/* One interrupt for all that was posted since the last. */
+static void cq_flush(struct nvme_poller *poller, struct nvme_cq *cq)
+{
+	struct nvme *ctrl = poller->ctrl;
+
+	if (cq->staged_count)
+		cq_post(poller, cq);
+	if (!cq->posted)
+		return;
+	cq->posted = false;
+	if (cq->state.interrupts && !uvf_pci_msi(ctrl->dev, cq->state.vector))
 		nvme_pin_update(ctrl, cq);
 }
 
@@ -192,9 +209,27 @@ static void execute(struct nvme_poller *poller, struct nvme_sq *sq, const struct
 	nvme_cq_add(sq, sqe->cid, status, request.result);
 }
 
+/*
+ * The data of a read to come: where it lies in memory, its first lines are on their way while the
+ * command before is executed. The processor finds out about the rest by itself.
+ */
+static void prefetch(struct nvme *ctrl, const struct nvme_sqe *sqe)
+{
+	const struct nvme_namespace *ns = nvme_namespace(ctrl, le32toh(sqe->nsid));
+	uint64_t lba = nvme_lba(sqe);
+	const char *bytes;
+
+	if (!ns || !ns->backend->bytes || sqe->opcode != NVME_CMD_READ || lba >= ns->blocks)
+		return;
+	bytes = (const char *)ns->backend->bytes + (lba << ns->block_shift);
+	for (unsigned line = 0; line < PREFETCH_LINES; line++)
+		__builtin_prefetch(bytes + line * 64);
+}
+
 bool nvme_sq_process(struct nvme_poller *poller, struct nvme_sq *sq)
 {
 	struct nvme *ctrl = poller->ctrl;
+	struct nvme_cq *cq = sq->cq;
 	uint32_t count, at;
 
 	if (sq->cq->pin_waiting) {
@@ -216,9 +251,15 @@ bool nvme_sq_process(struct nvme_poller *poller, struct nvme_sq *sq)
 	sq->state.head += count;
 	if (sq->state.head == sq->state.size)
 		sq->state.head = 0;
-	sq->cq->outstanding += count;
-	for (uint32_t i = 0; i < count && sq->state.size; i++)
+	cq->outstanding += count;
+	for (uint32_t i = 0; i < count && sq->state.size; i++) {
+		if (i + 1 < count && sq->id)
+			prefetch(ctrl, &poller->batch[i + 1]);
 		execute(poller, sq, &poller->batch[i]);
+		/* The driver goes on with these meanwhile. */
+		if (cq->staged_count >= POST_AT)
+			cq_post(poller, cq);
+	}
 	nvme_cq_flush_all(poller);
 	return true;
 }
@@ -232,6 +273,7 @@ void nvme_cq_start(struct nvme *ctrl, uint16_t id, uint32_t size, bool interrupt
 	cq->state = (struct nvme_cq_state){
 		.size = size, .phase = 1, .interrupts = interrupts, .vector = vector};
 	cq->outstanding = cq->sq_count = cq->staged_count = 0;
+	cq->posted = false;
 	cq->bad_doorbell = UINT32_MAX;
 	cq->event_index = 0;
 	atomic_store(&ctrl->doorbells[NVME_DOORBELL_CQ(id)], 0);
