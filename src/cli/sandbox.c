@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -72,10 +73,14 @@ int sandbox_become(const struct sandbox_user *user, struct uvf_error *error)
 
 /* ---- The filter ---- */
 
+/* The rest of socketpair(2)'s type are flags. */
+#define SOCKET_TYPE_MASK 0xf
+
 /*
  * Calls whose arguments matter. New threads, not processes: clone3(2) keeps its flags where a
  * filter can't see them, so it is made to look missing and the C library uses clone(2).
- * Memory may be mapped but never be made executable.
+ * Memory may be mapped but never be made executable. Sockets are streams to whom they are connected
+ * to: a datagram could be sent to any address. Signals are for ourselves.
  */
 static int add_special_rules(scmp_filter_ctx filter)
 {
@@ -100,6 +105,13 @@ static int add_special_rules(scmp_filter_ctx filter)
 	if (!ret)
 		ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
 				       SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	if (!ret)
+		ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 2,
+				       SCMP_A0(SCMP_CMP_EQ, AF_UNIX),
+				       SCMP_A1(SCMP_CMP_MASKED_EQ, SOCKET_TYPE_MASK, SOCK_STREAM));
+	if (!ret)
+		ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+				       SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
 	return ret;
 }
 
@@ -108,7 +120,7 @@ static int add_special_rules(scmp_filter_ctx filter)
  * ends of threads, aborting.
  * #syscalls: brk munmap mremap madvise futex membarrier set_robust_list rseq sched_getaffinity
  * #syscalls: rt_sigaction rt_sigprocmask rt_sigreturn restart_syscall getrandom clock_gettime
- * #syscalls: newfstatat fstat lseek gettid getpid tgkill exit sigaltstack nanosleep
+ * #syscalls: newfstatat fstat lseek gettid getpid exit sigaltstack nanosleep
  */
 static int add_rules(scmp_filter_ctx filter, struct uvf_error *error)
 {

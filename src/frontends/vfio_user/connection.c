@@ -155,7 +155,7 @@ static void agree(const struct uvf_connection *connection, struct uvf_wire_capab
 		ours->max_dma_maps = client->max_dma_maps;
 }
 
-/* #syscalls: socketpair close */
+/* socketpair of a stream, which is all that the sandbox allows. #syscalls: close */
 static int make_twin(struct uvf_connection *connection, int *client_end)
 {
 	const struct uvf_server_config *config = &connection->server->config;
