@@ -265,6 +265,8 @@ static int run(struct io *io, double seconds)
 	ret = verify(io);
 	if (!ret && seconds > 0)
 		ret = work(io, seconds);
+	if (io->queue->eventfd >= 0)
+		printf("interrupts: %" PRIu64 "\n", io->queue->interrupts);
 	return ret;
 }
 

@@ -106,6 +106,7 @@ struct nvme_driver_queue {
 	uvf_iova_t sq_iova, cq_iova;
 	int eventfd; /* or -1 */
 	uint16_t id;
+	uint64_t interrupts; /* that ended a wait */
 };
 
 /* @index from 0: the I/O queues. */

@@ -293,8 +293,12 @@ class Sandbox(Case):
         super().setUp()
         # Where the program was built with AddressSanitizer: to look for leaks at its end it starts a
         # process that traces it, which a sandbox is there to prevent.
+        self.environment["ASAN_OPTIONS"] = self.asan_options()
+
+    @staticmethod
+    def asan_options():
         options = os.environ.get("ASAN_OPTIONS", "")
-        self.environment["ASAN_OPTIONS"] = f"{options}:detect_leaks=0".lstrip(":")
+        return f"{options}:detect_leaks=0".lstrip(":")
 
     def check_status(self, pid):
         status = status_of(pid)
@@ -401,6 +405,84 @@ class Sandbox(Case):
         result = self.run_uvfio("serve", "--user", "root", "serial", "--socket", self.path("s"),
                                 status=1)
         self.assertIn("--user: can't become root", result.stderr)
+
+
+class Chain(Case):
+    """A device offered by one process, and again by another that is its driver."""
+
+    def setUp(self):
+        super().setUp()
+        if len(sys.argv) < 3:
+            self.skipTest("no driver was given")
+        self.environment["ASAN_OPTIONS"] = Sandbox.asan_options()
+        self.near, self.far = self.path("near"), self.path("far")
+
+    def start(self, keys="", *options):
+        return (self.serve(f"nvme,mem=64M{keys}", "--socket", self.far),
+                self.serve(f"vfio-user,socket={self.far}", "--socket", self.near, *options))
+
+    def drive(self, *options, seconds="0.3"):
+        result = subprocess.run([sys.argv[2], "--seconds", seconds, *options, self.near],
+                                capture_output=True, text=True, timeout=60)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        return result.stdout
+
+    def maps(self, process):
+        return pathlib.Path(f"/proc/{process.pid}/maps").read_text()
+
+    def test_data_interrupts_and_doorbells(self):
+        for poll, doorbells in (("on", "mapped"), ("off", "by message"), ("adaptive", "by message")):
+            with self.subTest(poll=poll):
+                far, near = self.start(f",poll={poll}")
+                text = self.drive("--interrupts")
+                self.assertRegex(text, f"doorbells {doorbells}|{doorbells} doorbells")
+                self.assertRegex(text, "read and verified [1-9]")
+                self.assertRegex(text, "interrupts: [1-9]")
+                self.assertIn("shadow doorbells", self.drive("--shadow"))
+                for process in (near, far):
+                    process.terminate()
+                    self.assertEqual(process.wait(LIMIT), 0)
+
+    def test_in_a_sandbox(self):
+        self.start("", "--sandbox")
+        self.check_driven()
+
+    def check_driven(self):
+        self.assertRegex(self.drive("--interrupts"), "interrupts: [1-9]")
+        self.assertRegex(self.drive(), "read and verified [1-9]")
+
+    def test_memory_passes_as_files_and_goes_with_the_driver(self):
+        far, near = self.start()
+        driver = subprocess.Popen([sys.argv[2], "--seconds", "1000", self.near],
+                                  stdout=subprocess.PIPE, text=True)
+        self.addCleanup(driver.communicate)
+        self.addCleanup(driver.kill)
+        line = ""
+        while not line.startswith("flushed up to"):
+            line = driver.stdout.readline()
+            self.assertTrue(line, "the driver ended")
+        self.assertIn("memfd:nvme-driver", self.maps(far))
+        driver.kill()
+        await_true("the memory goes", lambda: "memfd:nvme-driver" not in self.maps(far)
+                   and "memfd:nvme-driver" not in self.maps(near))
+        flushed = line.split()[-1]
+        self.assertIn("is intact", self.drive("--flushed", flushed, seconds="0"))
+        self.check_driven()
+
+    def test_the_far_end_dies(self):
+        far, near = self.start()
+        driver = subprocess.Popen([sys.argv[2], "--seconds", "1000", self.near],
+                                  stdout=subprocess.PIPE, text=True)
+        self.addCleanup(driver.communicate)
+        self.addCleanup(driver.kill)
+        while not driver.stdout.readline().startswith("flushed up to"):
+            pass
+        far.kill()
+        self.assertIn("stopped: ", driver.communicate(timeout=LIMIT)[0])
+        self.assertEqual(driver.returncode, 1)
+        self.assertIsNone(near.poll())
+        near.terminate()
+        self.assertEqual(near.wait(LIMIT), 0)
 
 
 if __name__ == "__main__":
