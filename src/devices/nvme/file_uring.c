@@ -77,7 +77,9 @@ static void prepare_block_discard(struct io_uring_sqe *sqe, int fd, const struct
 
 static void prepare_fallocate(struct io_uring_sqe *sqe, int fd, const struct file_step *step)
 {
-	io_uring_prep_fallocate(sqe, fd, step->mode, (off_t)step->offset, (off_t)step->size);
+	/* Not io_uring_prep_fallocate: its versions disagree on the signs of offset and size. */
+	io_uring_prep_rw(IORING_OP_FALLOCATE, sqe, fd, NULL, (unsigned)step->mode, step->offset);
+	sqe->addr = step->size;
 }
 
 static void prepare_none(struct io_uring_sqe *sqe, int fd, const struct file_step *step)

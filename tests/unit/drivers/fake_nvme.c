@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <uvfio/uapi.h>
 
@@ -262,7 +263,7 @@ void fake_nvme_new(struct fake_nvme *fake)
 	fake->config[PCI_CLASS_PROG + 2] = 1;
 	if (uvf_device_new("fake", &ops, VFIO_DEVICE_FLAGS_PCI, fake, &fake->dev) ||
 	    uvf_device_add_region(fake->dev, &config) || uvf_device_add_region(fake->dev, &bar))
-		assert(!"no device");
+		abort();
 }
 
 void fake_nvme_free(struct fake_nvme *fake)
