@@ -173,6 +173,8 @@ static inline void nvme_driver_ring(struct nvme_driver_queue *queue)
 		return;
 	nvme_driver_ring_one(queue, &queue->tail_doorbell, queue->sq_rung, queue->sq_tail);
 	queue->sq_rung = queue->sq_tail;
+	/* The controller has read the next entry once: ours again before it is written. */
+	__builtin_prefetch(&queue->sq[queue->sq_tail], 1);
 }
 
 /*
