@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <getopt.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,13 +20,18 @@
 #define SIZE  (256ULL << 20) /* of the namespace */
 #define BATCH 32
 
+#define TRIES  2
+#define STEADY 1.15
+
 struct figure {
 	const char *back_end; /* the key of the model */
 	unsigned depth;
 	double goal;
 	double rate, floor;
 	const char *floor_name;
+	double drift; /* the floor after, as a part of the one before */
 	size_t clean, slices;
+	unsigned tries;
 };
 
 static struct figure figures[] = {
@@ -274,24 +280,26 @@ static void print_json(void)
 
 		printf("%s\n{\"name\": \"4 KiB random read, %s, depth %u\", \"unit\": \"IOPS\", "
 		       "\"figure\": %.0f, \"goal\": %.0f, \"floor\": %.0f, \"floor_name\": \"%s\", "
-		       "\"clean_slices\": %zu, \"slices\": %zu}",
+		       "\"floor_drift\": %.2f, \"clean_slices\": %zu, \"slices\": %zu, "
+		       "\"tries\": %u}",
 		       i ? "," : "[", figure->back_end, figure->depth, figure->rate, figure->goal,
-		       figure->floor, figure->floor_name, figure->clean, figure->slices);
+		       figure->floor, figure->floor_name, figure->drift, figure->clean,
+		       figure->slices, figure->tries);
 	}
 	printf("\n]\n");
 }
 
 static void print_table(void)
 {
-	printf("%-8s %6s %10s %10s %10s %7s %9s  %s\n", "back end", "depth", "M IOPS", "goal",
-	       "floor", "ratio", "clean", "the floor is");
+	printf("%-8s %6s %10s %10s %10s %7s %6s %9s %6s  %s\n", "back end", "depth", "M IOPS",
+	       "goal", "floor", "ratio", "drift", "clean", "tries", "the floor is");
 	for (size_t i = 0; i < FIGURES; i++) {
 		const struct figure *figure = &figures[i];
 
-		printf("%-8s %6u %10.2f %10.2f %10.2f %7.2f %4zu/%-4zu  %s\n", figure->back_end,
-		       figure->depth, figure->rate / 1e6, figure->goal / 1e6, figure->floor / 1e6,
-		       figure->rate / figure->floor, figure->clean, figure->slices,
-		       figure->floor_name);
+		printf("%-8s %6u %10.2f %10.2f %10.2f %7.2f %6.2f %4zu/%-4zu %6u  %s\n",
+		       figure->back_end, figure->depth, figure->rate / 1e6, figure->goal / 1e6,
+		       figure->floor / 1e6, figure->rate / figure->floor, figure->drift,
+		       figure->clean, figure->slices, figure->tries, figure->floor_name);
 	}
 }
 
@@ -305,6 +313,34 @@ static void floor_run(const struct bench *bench, struct figure *figure)
 		figure->floor_name = figure->depth == 1 ? "one cache line there and back"
 							: "64 bytes there, 16 back, in bare rings";
 	}
+}
+
+/*
+ * Where the two cores are virtual, how far apart they are changes while we look. A figure counts
+ * where its floor was the same before and after it; of a few tries the steadiest is kept.
+ */
+static int figure_try(struct bench *bench, struct figure *figure)
+{
+	struct figure best = *figure;
+	int failed = 0;
+
+	for (unsigned tries = 1; tries <= TRIES; tries++) {
+		double before;
+
+		floor_run(bench, figure);
+		before = figure->floor;
+		failed |= figure_run(bench, figure);
+		floor_run(bench, figure);
+		figure->drift = figure->floor / before;
+		figure->floor = (figure->floor + before) / 2;
+		if (tries == 1 || fabs(log(figure->drift)) < fabs(log(best.drift)))
+			best = *figure;
+		best.tries = tries;
+		if (failed || fabs(log(best.drift)) < log(STEADY))
+			break;
+	}
+	*figure = best;
+	return failed;
 }
 
 int main(int argc, char **argv)
@@ -339,10 +375,8 @@ int main(int argc, char **argv)
 	}
 	snprintf(bench.socket, sizeof(bench.socket), "%s/nvme", bench.directory);
 	bench_pin(bench.cpus[0]);
-	for (size_t i = 0; i < FIGURES; i++) {
-		floor_run(&bench, &figures[i]);
-		failed |= figure_run(&bench, &figures[i]);
-	}
+	for (size_t i = 0; i < FIGURES; i++)
+		failed |= figure_try(&bench, &figures[i]);
 	rmdir(bench.directory);
 	if (json)
 		print_json();

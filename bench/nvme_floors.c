@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define SLICE_NS 2000000ULL
-#define WANTED	 201 /* clean slices */
+#define WANTED	 101 /* clean slices */
 #define PAGE	 4096ULL
 
 int bench_cpus(int cpus[2])

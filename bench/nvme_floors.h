@@ -24,7 +24,7 @@ static inline uint64_t bench_random(uint64_t *state)
  * Rates, in slices of 2 ms. A slice in which a thread was off its core says more about the
  * machine's other work than about ours: the median is over the clean ones where there are enough.
  */
-#define BENCH_SLICES 2048
+#define BENCH_SLICES 1024
 struct bench_rates {
 	double clean[BENCH_SLICES], all[BENCH_SLICES];
 	size_t clean_count, count;
