@@ -31,6 +31,8 @@ static bool buffer_ready(struct nvme_poller *poller, struct nvme_ring *ring)
 	ret = nvme_ring_pin(poller->ctrl, ring);
 	if (ret == -EAGAIN)
 		poller->retry = true;
+	else if (ret && ret != -EPERM)
+		nvme_fatal(poller->ctrl, "a doorbell buffer's memory is not mapped");
 	return !ret;
 }
 
@@ -57,8 +59,9 @@ static void write_event_index(struct nvme_poller *poller, uint32_t number, uint3
 {
 	uint32_t bytes = htole32(value);
 
-	if (buffer_ready(poller, &poller->event))
-		nvme_ring_write(poller->ctrl, &poller->event, number * 4, &bytes, sizeof(bytes));
+	if (buffer_ready(poller, &poller->event) &&
+	    nvme_ring_write(poller->ctrl, &poller->event, number * 4, &bytes, sizeof(bytes)))
+		poller->retry = true;
 }
 
 static uint32_t distance(uint32_t from, uint32_t to, uint32_t size)
@@ -140,7 +143,8 @@ bool nvme_doorbells_arm(struct nvme_poller *poller)
 	for (unsigned i = 0; i < poller->sq_count; i++) {
 		struct nvme_sq *sq = poller->sqs[i];
 
-		if (uses_shadow(ctrl, sq->id) && sq->event_index != sq->state.tail) {
+		/* Each time: the buffer may be another one by now, or have been written to. */
+		if (uses_shadow(ctrl, sq->id)) {
 			sq->event_index = sq->state.tail;
 			write_event_index(poller, NVME_DOORBELL_SQ(sq->id), sq->state.tail);
 		}

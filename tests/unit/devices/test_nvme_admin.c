@@ -368,6 +368,36 @@ static void shadow_doorbells(void **state)
 	}
 }
 
+/* What the controller has to ask for is in the driver's memory, not in what it wrote there once. */
+static void event_index_is_renewed(void **state)
+{
+	const struct nvme_sqe config = {.opcode = NVME_ADM_DOORBELL_BUFFER,
+					.prp1 = htole64(rig_iova(RIG_SHADOW)),
+					.prp2 = htole64(rig_iova(RIG_EVENT))};
+	unsigned moments = 0;
+	struct rig rig;
+
+	rig_open(&rig, "nvme,mem=4M,poll=off");
+	rig_enable(&rig);
+	assert_int_equal(rig_do(&rig, 0, &config), 0);
+	rig.shadow = true;
+	rig_create_queue(&rig, 1);
+	for (unsigned n = 0; n < 5; n++)
+		assert_int_equal(rig_io(&rig, NVME_CMD_READ, n, 1, A), 0);
+	assert_int_equal(rig_admin(&rig, NVME_ADM_DELETE_SQ, 0, 1, 0), 0);
+	assert_int_equal(rig_admin(&rig, NVME_ADM_DELETE_CQ, 0, 1, 0), 0);
+	/* The driver cleans its own buffer only. */
+	*rig_shadow_of(&rig, RIG_SHADOW, 2) = *rig_shadow_of(&rig, RIG_SHADOW, 3) = 0;
+	*rig_shadow_of(&rig, RIG_EVENT, 2) = 5;
+	rig_create_queue(&rig, 1);
+	while (__atomic_load_n(rig_shadow_of(&rig, RIG_EVENT, 2), __ATOMIC_ACQUIRE)) {
+		assert_true(moments++ < 50000);
+		rig_moment();
+	}
+	assert_int_equal(rig_io(&rig, NVME_CMD_READ, 0, 1, A), 0);
+	rig_close(&rig);
+}
+
 /* Memory goes and comes back under live queues, as firmware and QEMU do it. */
 static void remapped(void **state)
 {
@@ -597,6 +627,7 @@ int main(void)
 		cmocka_unit_test(events_and_abort),
 		cmocka_unit_test(format),
 		cmocka_unit_test(shadow_doorbells),
+		cmocka_unit_test(event_index_is_renewed),
 		cmocka_unit_test(remapped),
 		cmocka_unit_test(reset_in_the_middle),
 		cmocka_unit_test(interrupts),
