@@ -80,15 +80,12 @@ void nvme_dma_unmap(struct uvf_device *dev, uint32_t pasid, uvf_iova_t first, uv
 		struct nvme_poller *poller = &ctrl->pollers[i];
 
 		nvme_poller_pause(poller);
-		for (unsigned id = 0; id < NVME_QUEUES; id++) {
-			struct nvme_cq *cq = &ctrl->cqs[id];
-			struct nvme_sq *sq = &ctrl->sqs[id];
-
-			if (cq->poller == poller)
-				ring_unmapped(ctrl, &cq->ring, first, last);
-			if (sq->cq && sq->cq->poller == poller)
-				ring_unmapped(ctrl, &sq->ring, first, last);
-		}
+		/* Others' queues come and go under others' locks: they are not looked at. */
+		for (unsigned n = 0; n < poller->sq_count; n++)
+			ring_unmapped(ctrl, &poller->sqs[n]->ring, first, last);
+		for (unsigned id = 0; id < NVME_QUEUES; id++)
+			if (nvme_poller_of(ctrl, (uint16_t)id) == poller)
+				ring_unmapped(ctrl, &ctrl->cqs[id].ring, first, last);
 		ring_unmapped(ctrl, &poller->shadow, first, last);
 		ring_unmapped(ctrl, &poller->event, first, last);
 		nvme_poller_resume(poller);
