@@ -97,7 +97,8 @@ struct nvme_cq {
 	bool queued;	       /* on the poller's list of what is to be posted */
 	bool posted;	       /* something, and no interrupt yet */
 	unsigned staged_count;
-	struct nvme_cqe staged[NVME_SLOTS + NVME_BATCH]; /* all that can be outstanding */
+	/* All that can be outstanding: events and deletions take no slot. */
+	struct nvme_cqe staged[NVME_SLOTS + NVME_BATCH + NVME_AERS + NVME_QUEUES];
 	struct nvme_ring ring;
 };
 
