@@ -5,7 +5,9 @@
 #include <errno.h>
 
 #define MAX_SGL_SEGMENTS 64
-#define SGL_CHUNK	 32 /* descriptors read at once */
+/* Of one command. Those that describe nothing would otherwise cost nothing but our time. */
+#define MAX_SGL_DESCRIPTORS (1u << 16)
+#define SGL_CHUNK	    32 /* descriptors read at once */
 
 static bool add(struct nvme_segments *segments, uvf_iova_t iova, uint32_t size, bool bucket)
 {
@@ -91,7 +93,7 @@ struct sgl_walk {
 	uvf_iova_t iova;
 	uint32_t length;
 	bool last;
-	unsigned seen;
+	unsigned segments_seen, descriptors_seen;
 };
 
 static uint16_t sgl_enter(struct sgl_walk *walk, const struct nvme_sgl *descriptor)
@@ -101,7 +103,7 @@ static uint16_t sgl_enter(struct sgl_walk *walk, const struct nvme_sgl *descript
 	walk->last = descriptor->type >> 4 == NVME_SGL_LAST_SEGMENT;
 	if (!walk->length || walk->length % sizeof(*descriptor))
 		return NVME_SC_INVALID_SGL_SEGMENT | NVME_SC_DNR;
-	if (++walk->seen > MAX_SGL_SEGMENTS)
+	if (++walk->segments_seen > MAX_SGL_SEGMENTS)
 		return NVME_SC_INVALID_SGL_COUNT | NVME_SC_DNR;
 	return 0;
 }
@@ -147,6 +149,9 @@ static uint16_t sgl_segment(struct sgl_walk *walk, bool *ended)
 		struct nvme_sgl chunk[SGL_CHUNK];
 		uint32_t here = count < SGL_CHUNK ? count : SGL_CHUNK;
 
+		walk->descriptors_seen += here;
+		if (walk->descriptors_seen > MAX_SGL_DESCRIPTORS)
+			return NVME_SC_INVALID_SGL_COUNT | NVME_SC_DNR;
 		if (uvf_dma_read(walk->ctrl->dev, UVF_PASID_NONE, iova, chunk,
 				 here * sizeof(chunk[0])))
 			return NVME_SC_DATA_TRANSFER;

@@ -287,6 +287,10 @@ static void sgls_on(const char *spec, enum rig_memory kind)
 		list[i] = sgl(NVME_SGL_DATA, rig_iova(A + 2 * i), 1);
 	sqe.sgl = sgl(NVME_SGL_LAST_SEGMENT, rig_iova(L), 65536);
 	assert_int_equal(rig_do(&rig, 1, &sqe), DNR(NVME_SC_INVALID_SGL_COUNT));
+	/* Descriptors of nothing, as many as fit. */
+	memset(rig.memory + RIG_DATA, 0, 2u << 20);
+	sqe.sgl = sgl(NVME_SGL_LAST_SEGMENT, rig_iova(RIG_DATA), 2u << 20);
+	assert_int_equal(rig_do(&rig, 1, &sqe), DNR(NVME_SC_INVALID_SGL_COUNT));
 	rig_close(&rig);
 }
 
