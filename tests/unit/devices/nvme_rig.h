@@ -172,13 +172,11 @@ static inline void rig_map(struct rig *rig, enum rig_memory kind)
 	uvf_memory_put(memory);
 }
 
-static inline void rig_open_on(struct rig *rig, const char *spec, enum rig_memory kind)
+/* Takes @dev over, wherever it is. */
+static inline void rig_open_device(struct rig *rig, struct uvf_device *dev, enum rig_memory kind)
 {
-	struct uvf_error error = {0};
-
 	memset(rig, 0, sizeof(*rig));
-	if (uvf_model_create(spec, &rig->dev, &error))
-		fail_msg("%s: %s", spec, error.text);
+	rig->dev = dev;
 	assert_int_equal(uvf_device_open(rig->dev), 0);
 	assert_int_equal(uvf_address_space_new(NULL, &rig->space), 0);
 	assert_int_equal(uvf_device_attach(rig->dev, UVF_PASID_NONE, rig->space), 0);
@@ -191,6 +189,16 @@ static inline void rig_open_on(struct rig *rig, const char *spec, enum rig_memor
 	assert_ptr_not_equal(rig->remote, MAP_FAILED);
 	rig_map(rig, kind);
 	rig_command(rig, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+}
+
+static inline void rig_open_on(struct rig *rig, const char *spec, enum rig_memory kind)
+{
+	struct uvf_error error = {0};
+	struct uvf_device *dev;
+
+	if (uvf_model_create(spec, &dev, &error))
+		fail_msg("%s: %s", spec, error.text);
+	rig_open_device(rig, dev, kind);
 }
 
 static inline void rig_open(struct rig *rig, const char *spec)

@@ -290,6 +290,53 @@ static void a_reset_does_not_wait_for_ever(void **state)
 	uvf_memory_put(memory);
 }
 
+/*
+ * The thread that resets the device is the one that its poller's accesses to the driver's memory
+ * would be answered by, at both ends: neither waits for the other.
+ */
+static void resets_with_memory_behind_a_socket(void **state)
+{
+	static const char *const specs[] = {"nvme,mem=4M,poll=on", "nvme,mem=4M,poll=off"};
+
+	for (size_t i = 0; i < 2 * UVF_ARRAY_SIZE(specs); i++) {
+		char directory[] = "/tmp/uvfio-nvme-XXXXXX", path[64];
+		struct uvf_server_config config = {.path = path};
+		struct uvf_client_config client = {.path = path, .no_twin_socket = i & 1};
+		struct nvme_sqe sqe = rig_rw(NVME_CMD_WRITE, 0, 16, A);
+		struct uvf_device *model, *dev;
+		struct uvf_server *server;
+		struct rig rig;
+
+		assert_non_null(mkdtemp(directory));
+		snprintf(path, sizeof(path), "%s/socket", directory);
+		assert_int_equal(uvf_model_create(specs[i / 2], &model, NULL), 0);
+		assert_int_equal(uvf_server_new(model, &config, &server, NULL), 0);
+		assert_int_equal(uvf_server_start(server), 0);
+		assert_int_equal(uvf_client_connect(&client, &dev, NULL), 0);
+		rig_open_device(&rig, dev, RIG_REMOTE);
+		for (unsigned round = 0; round < 20; round++) {
+			rig_command(&rig, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+			rig_enable(&rig);
+			rig_create_queue(&rig, 1);
+			for (unsigned n = 0; n < RIG_ENTRIES - 1; n++)
+				rig_put(&rig, 1, &sqe);
+			rig_ring(&rig, 2, rig.queues[1].sq_tail);
+			if (round % 2)
+				rig_take(&rig, 1, NULL);
+			if (round % 3 == 2) /* and an unmap */
+				assert_int_equal(uvf_unmap(rig.space, 0, 0, NULL), 0);
+			assert_int_equal(uvf_device_reset(rig.dev, UVF_RESET_DEVICE), 0);
+			if (round % 3 == 2)
+				rig_map(&rig, RIG_REMOTE);
+		}
+		rig_close(&rig);
+		uvf_server_stop(server);
+		uvf_server_free(server);
+		uvf_device_free(model);
+		rmdir(directory);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -297,6 +344,7 @@ int main(void)
 		cmocka_unit_test(aborting),
 		cmocka_unit_test(resets_with_commands_in_the_storage),
 		cmocka_unit_test(a_reset_does_not_wait_for_ever),
+		cmocka_unit_test(resets_with_memory_behind_a_socket),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
