@@ -62,7 +62,8 @@ bool uvf_parse_number(const char *text, bool size, uint64_t *value)
 	if (errno)
 		return false;
 	if (size && *end) {
-		suffix = strchr(suffixes, *end & ~0x20);
+		/* Of a space too, what is left without the bit of small letters is the end. */
+		suffix = *end == ' ' ? NULL : strchr(suffixes, *end & ~0x20);
 		if (!suffix || end[1])
 			return false;
 		if (__builtin_mul_overflow(number, 1ULL << (10 * (suffix - suffixes + 1)), &number))

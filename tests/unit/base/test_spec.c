@@ -174,6 +174,7 @@ static void numbers(void **state)
 	assert_false(uvf_parse_number("", true, &value));
 	assert_false(uvf_parse_number("K", true, &value));
 	assert_false(uvf_parse_number("1P", true, &value));
+	assert_false(uvf_parse_number("1 ", true, &value));
 	assert_false(uvf_parse_number("+1", true, &value));
 	assert_false(uvf_parse_number("0x+1", true, &value));
 }
