@@ -245,6 +245,11 @@ static int serve(struct serving *serving)
 	if (serving->sandbox && !geteuid() && !serving->user.name &&
 	    sandbox_find_user("nobody", &serving->user, &error))
 		return cli_fail(serving->verb, CLI_FAILED, "--sandbox: %s", error.text);
+	/* Root keeps its capabilities, by which it is not held by anything else. */
+	if (serving->sandbox && !geteuid() && !serving->user.uid)
+		return cli_fail(serving->verb, CLI_USAGE,
+				"--user: expected a user other than root with --sandbox, got '%s'",
+				serving->user.name);
 	if (serving->sandbox && sandbox_prepare(&error))
 		return cli_fail(serving->verb, CLI_FAILED, "--sandbox: %s", error.text);
 	if (serving->sandbox || serving->user.name) {

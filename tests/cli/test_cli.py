@@ -400,6 +400,13 @@ class Sandbox(Case):
         process.send_signal(signal.SIGINT)
         self.assert_gone(process, path)
 
+    @unittest.skipIf(os.geteuid(), "root only")
+    def test_root_is_no_sandbox(self):
+        self.refused(
+            ["serve", "--sandbox", "--user", "root", "serial", "--socket", self.path("s")],
+            "uvfio serve: --user: expected a user other than root with --sandbox, got 'root'")
+        self.assertFalse(os.path.exists(self.path("s")))
+
     @unittest.skipUnless(os.geteuid(), "root can become anyone")
     def test_user_needs_root(self):
         result = self.run_uvfio("serve", "--user", "root", "serial", "--socket", self.path("s"),
