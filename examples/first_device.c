@@ -86,7 +86,7 @@ int main(int argc, char **argv)
 	struct adder adder = {{0}};
 	struct uvf_server *server;
 	struct uvf_device *dev;
-	struct uvf_error error;
+	struct uvf_error error = {""};
 
 	if (uvf_pci_new("adder", &pci, &ops, &adder, &dev, &error) ||
 	    uvf_server_new(dev, &config, &server, &error) || uvf_server_start(server))
