@@ -40,6 +40,7 @@ struct serial {
 	struct line line;
 	uint8_t input[UART_FIFO_SIZE]; /* read from the line, not yet received */
 	size_t input_count;
+	bool losing; /* what was written last was lost, and that has been said */
 
 	int wake; /* eventfd: ends the sleep of the line's thread */
 	pthread_t thread;
@@ -121,13 +122,20 @@ static size_t write_line(struct serial *serial, const uint8_t *bytes, size_t cou
 {
 	ssize_t put = line_write(&serial->line, bytes, count);
 
-	if (put >= 0)
+	if (put >= 0) {
+		serial->losing = false;
 		return (size_t)put;
+	}
 	if (put == -EAGAIN || put == -EINTR)
 		return 0;
-	/* A peer that is gone is noticed by reading; a full disk by this message. */
-	uvf_device_log(serial->dev, UVF_LOG_WARNING, "line: %s: %zu bytes lost: %s",
-		       serial->line.where, count, strerror((int)-put));
+	/*
+	 * A peer that is gone is noticed by reading; a full disk by this message. It is said once:
+	 * the driver decides how much there is to lose.
+	 */
+	if (!serial->losing)
+		uvf_device_log(serial->dev, UVF_LOG_WARNING, "line: %s: bytes are lost: %s",
+			       serial->line.where, strerror((int)-put));
+	serial->losing = true;
 	return count;
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -708,6 +709,37 @@ static void a_file(void **state)
 	unmake(&port);
 }
 
+static void count_message(void *opaque, enum uvf_log_level level, const char *who, const char *text)
+{
+	atomic_uint *count = opaque;
+
+	if (level == UVF_LOG_WARNING)
+		atomic_fetch_add(count, 1);
+}
+
+/* A driver decides how many bytes are lost, not how long the log gets. */
+static void losses_are_said_once(void **state)
+{
+	atomic_uint count = 0;
+	const struct uvf_log log = {count_message, &count, UVF_LOG_WARNING};
+	struct uvf_error error = {""};
+	struct port port = {0};
+
+	assert_int_equal(uvf_model_create("serial,line=file:/dev/full", &port.dev, &error), 0);
+	uvf_device_set_log(port.dev, &log);
+	assert_int_equal(uvf_device_open(port.dev), 0);
+	write_command(&port, PCI_COMMAND_IO);
+	for (unsigned i = 0; i < 50; i++) {
+		put(&port, UART_THR, 'x');
+		usleep(1000);
+	}
+	for (int tries = 0; tries < 10000 && !count; tries++)
+		usleep(1000);
+	uvf_device_close(port.dev);
+	uvf_device_free(port.dev);
+	assert_int_equal(count, 1);
+}
+
 static void refused_specs(void **state)
 {
 	static const struct {
@@ -797,6 +829,7 @@ int main(void)
 		TEST(loopback_cuts_the_line),
 		cmocka_unit_test(a_pty),
 		cmocka_unit_test(a_file),
+		cmocka_unit_test(losses_are_said_once),
 		cmocka_unit_test(refused_specs),
 		TEST(stale_and_live_sockets),
 	};
