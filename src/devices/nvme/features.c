@@ -175,6 +175,9 @@ static uint16_t set_queues(struct nvme_request *request, uint32_t value)
 {
 	if ((value & 0xffff) == 0xffff || value >> 16 == 0xffff)
 		return NVME_INVALID_FIELD;
+	for (unsigned id = 1; id < NVME_QUEUES; id++)
+		if (request->ctrl->cqs[id].state.size)
+			return NVME_SC_COMMAND_SEQUENCE | NVME_SC_DNR;
 	/* As many as there are, whatever was asked for. */
 	request->result = queue_pairs(request);
 	return 0;

@@ -161,6 +161,11 @@ static void features(void **state)
 					   stored[i].value),
 				 DNR(NVME_SC_NOT_NAMESPACE_SPECIFIC));
 	}
+	/* The number of queues is settled before there are any. */
+	assert_int_equal(rig_admin(&rig, NVME_ADM_SET_FEATURES, 0, 7, 0x003f003f),
+			 DNR(NVME_SC_COMMAND_SEQUENCE));
+	assert_int_equal(rig_admin(&rig, NVME_ADM_DELETE_SQ, 0, 1, 0), 0);
+	assert_int_equal(rig_admin(&rig, NVME_ADM_DELETE_CQ, 0, 1, 0), 0);
 	assert_int_equal(rig_admin(&rig, NVME_ADM_SET_FEATURES, 0, 7, 0x003f003f), 0);
 	assert_int_equal(rig.result, 0x00020002);
 	assert_int_equal(rig_admin(&rig, NVME_ADM_SET_FEATURES, 0, 7, 0xffff),
