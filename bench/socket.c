@@ -120,7 +120,9 @@ static int connect_to(const char *path)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int sock = socket(AF_UNIX, SOCK_STREAM, 0);
 
+	check(sock < 0 ? -errno : 0, "socket");
 	strcpy(address.sun_path, path);
+	/* An errno is positive. NOLINTNEXTLINE(clang-analyzer-unix.StdCLibraryFunctions) */
 	check(connect(sock, (struct sockaddr *)&address, sizeof(address)) ? -errno : 0, "connect");
 	return sock;
 }

@@ -213,7 +213,7 @@ static inline int nvme_driver_poll(struct nvme_driver_queue *queue, struct nvme_
 		nvme_driver_ring_one(queue, &queue->head_doorbell, from, queue->cq_head);
 		queue->cq_unrung = 0;
 	}
-	return __builtin_expect(queue->fault, 0) ? queue->fault : (int)count;
+	return __builtin_expect(queue->fault < 0, 0) ? queue->fault : (int)count;
 }
 
 /*
