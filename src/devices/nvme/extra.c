@@ -184,7 +184,13 @@ uint16_t nvme_io_verify(struct nvme_request *request)
 
 static uint16_t zeroes_step(struct nvme_slot *slot, int result)
 {
-	return slot->started ? nvme_status(result, true) : NVME_SUBMIT;
+	uint8_t shift = slot->ns->block_shift;
+
+	if (!slot->started)
+		return NVME_SUBMIT;
+	if (!result && !nvme_bad_clear(slot->ns, slot->offset >> shift, slot->left >> shift))
+		return NVME_SC_WRITE_FAULT;
+	return nvme_status(result, true);
 }
 
 uint16_t nvme_io_write_zeroes(struct nvme_request *request)
@@ -196,11 +202,10 @@ uint16_t nvme_io_write_zeroes(struct nvme_request *request)
 
 	if (status)
 		return status;
-	if (!nvme_bad_clear(request->ns, lba, blocks))
-		return NVME_SC_WRITE_FAULT;
 	slot = nvme_slot_take(request);
-	prepare(slot, NVME_IO_WRITE_ZEROES, lba << request->ns->block_shift,
-		blocks << request->ns->block_shift);
+	slot->offset = lba << request->ns->block_shift;
+	slot->left = blocks << request->ns->block_shift;
+	prepare(slot, NVME_IO_WRITE_ZEROES, slot->offset, slot->left);
 	if (cdw12 & CDW12_DEALLOCATE)
 		slot->io.flags |= NVME_IO_UNMAP;
 	if (cdw12 & CDW12_FUA || !atomic_load(&request->ctrl->features.write_cache))

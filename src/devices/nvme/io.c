@@ -77,6 +77,9 @@ static uint16_t rw_step(struct nvme_slot *slot, int result)
 			count(&slot->poller->counters.media_errors, 1);
 		return status;
 	}
+	if (write && !nvme_bad_clear(slot->ns, slot->offset >> slot->ns->block_shift,
+				     slot->left >> slot->ns->block_shift))
+		return NVME_SC_WRITE_FAULT;
 	if (slot->segments && nvme_segments_write(slot->poller->ctrl, slot->segments, slot->bounce))
 		return NVME_SC_DATA_TRANSFER;
 	return 0;
@@ -94,8 +97,8 @@ static uint16_t rw_slowly(struct nvme_request *request, const struct nvme_segmen
 		ret = use_bounce(slot, segments, size, write);
 	slot->io.op = write ? NVME_IO_WRITE : NVME_IO_READ;
 	slot->io.flags = write && through ? NVME_IO_FUA : 0;
-	slot->io.offset = offset;
-	slot->io.size = size;
+	slot->io.offset = slot->offset = offset;
+	slot->io.size = slot->left = size;
 	slot->io.iov = slot->iov;
 	slot->step = ret ? nvme_failed_step : rw_step;
 	if (ret)
@@ -110,6 +113,16 @@ uint16_t nvme_failed_step(struct nvme_slot *slot, int result)
 
 	slot->result = 0;
 	return status;
+}
+
+/* Between the driver's memory and storage that is memory. */
+static int move(struct nvme_request *request, const struct nvme_segments *segments, uint64_t offset,
+		bool write)
+{
+	uint8_t *stored = (uint8_t *)request->ns->backend->bytes + offset;
+
+	return write ? nvme_segments_read(request->ctrl, segments, stored)
+		     : nvme_segments_write(request->ctrl, segments, stored);
 }
 
 uint16_t nvme_io_rw(struct nvme_request *request)
@@ -134,8 +147,6 @@ uint16_t nvme_io_rw(struct nvme_request *request)
 	if (status)
 		return status;
 	if (write) {
-		if (!nvme_bad_clear(ns, lba, blocks))
-			return NVME_SC_WRITE_FAULT;
 		count(&counters->writes, 1);
 		count(&counters->written_blocks, size >> 9);
 	} else {
@@ -146,13 +157,11 @@ uint16_t nvme_io_rw(struct nvme_request *request)
 		count(&counters->reads, 1);
 		count(&counters->read_blocks, size >> 9);
 	}
-	if (backend->moves_no_data)
-		return 0;
-	lba <<= ns->block_shift;
-	if (!backend->bytes)
-		return rw_slowly(request, segments, lba, size, write);
-	ret = write ? nvme_segments_read(request->ctrl, segments, (uint8_t *)backend->bytes + lba)
-		    : nvme_segments_write(request->ctrl, segments,
-					  (const uint8_t *)backend->bytes + lba);
-	return ret ? NVME_SC_DATA_TRANSFER : 0;
+	if (!backend->bytes && !backend->moves_no_data)
+		return rw_slowly(request, segments, lba << ns->block_shift, size, write);
+	ret = backend->moves_no_data ? 0 : move(request, segments, lba << ns->block_shift, write);
+	if (ret)
+		return NVME_SC_DATA_TRANSFER;
+	/* Blocks are readable again only when they have been written. */
+	return write && !nvme_bad_clear(ns, lba, blocks) ? NVME_SC_WRITE_FAULT : 0;
 }

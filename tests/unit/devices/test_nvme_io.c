@@ -49,6 +49,9 @@ static void commands(struct rig *rig)
 	assert_int_equal(rig_io(rig, NVME_CMD_VERIFY, 12, 1, B), NVME_SC_UNRECOVERED_READ);
 	assert_int_equal(rig_io(rig, NVME_CMD_COMPARE, 12, 1, B), NVME_SC_UNRECOVERED_READ);
 	assert_int_equal(rig_io(rig, NVME_CMD_VERIFY, 8, 2, B), 0);
+	/* A write that fails makes nothing readable. */
+	assert_int_equal(rig_io(rig, NVME_CMD_WRITE, 11, 1, 1U << 31), NVME_SC_DATA_TRANSFER);
+	assert_int_equal(rig_io(rig, NVME_CMD_READ, 11, 1, B), NVME_SC_UNRECOVERED_READ);
 	assert_int_equal(rig_io(rig, NVME_CMD_WRITE, 11, 1, A), 0);
 	assert_int_equal(rig_io(rig, NVME_CMD_READ, 11, 1, B), 0);
 	assert_int_equal(rig_io(rig, NVME_CMD_READ, 10, 1, B), NVME_SC_UNRECOVERED_READ);
