@@ -67,6 +67,12 @@ static uint16_t hint(const struct nvme_namespace *ns, uint32_t bytes)
 	return htole16(blocks ? clamp16(blocks - 1) : 0);
 }
 
+/* Of the format with 512 bytes; 0 where the storage can't do it: not available. */
+static uint8_t smallest_format(const struct nvme_backend *backend)
+{
+	return backend->block_size > 512 ? 0 : 9;
+}
+
 static void fill_namespace(const struct nvme_namespace *ns, struct nvme_id_namespace *id)
 {
 	const struct nvme_backend *backend = ns->backend;
@@ -74,7 +80,7 @@ static void fill_namespace(const struct nvme_namespace *ns, struct nvme_id_names
 	id->nsze = id->ncap = id->nuse = htole64(ns->blocks);
 	id->nlbaf = 1;
 	id->flbas = ns->block_shift == 12;
-	id->lbaf[0].lbads = 9;
+	id->lbaf[0].lbads = smallest_format(backend);
 	id->lbaf[0].rp = backend->physical_block_size > 512 ? 2 : 0;
 	id->lbaf[1].lbads = 12;
 	id->dlfeat = backend->discard_zeroes ? 1 : 0;
@@ -101,6 +107,9 @@ static uint16_t identify_namespace(struct nvme_request *request, void *page)
 
 		id->nlbaf = 1;
 		id->lbaf[0].lbads = 9;
+		for (unsigned i = 0; i < request->ctrl->namespace_count; i++)
+			if (!smallest_format(request->ctrl->namespaces[i].backend))
+				id->lbaf[0].lbads = 0;
 		id->lbaf[1].lbads = 12;
 		return 0;
 	}

@@ -196,12 +196,47 @@ static void write_caches(void **state)
 	unlink(path);
 }
 
+/* The format that Format refuses is one that Identify says is not available. */
+static void formats_that_can_be_had(void **state)
+{
+	static const char *const keys[] = {"", ",direct,block=4096"};
+	char path[] = "nvme-formats-XXXXXX", spec[64];
+	int fd = mkstemp(path);
+
+	assert_int_equal(ftruncate(fd, 1 << 20), 0);
+	close(fd);
+	for (unsigned i = 0; i < UVF_ARRAY_SIZE(keys); i++) {
+		const struct nvme_id_namespace *ns;
+		struct uvf_device *dev;
+		struct rig rig;
+
+		snprintf(spec, sizeof(spec), "nvme,file=%s%s", path, keys[i]);
+		if (uvf_model_create(spec, &dev, NULL))
+			continue; /* no direct I/O here */
+		uvf_device_free(dev);
+		rig_start(&rig, spec);
+		ns = (const void *)(rig.memory + A);
+		for (unsigned all = 0; all < 2; all++) {
+			assert_int_equal(
+				rig_admin(&rig, NVME_ADM_IDENTIFY, all ? UINT32_MAX : 1, 0, 0), 0);
+			assert_int_equal(ns->lbaf[0].lbads, i ? 0 : 9);
+			assert_int_equal(ns->lbaf[1].lbads, 12);
+		}
+		assert_int_equal(rig_admin(&rig, NVME_ADM_FORMAT, 1, 1, 0), 0);
+		assert_int_equal(rig_admin(&rig, NVME_ADM_FORMAT, 1, 0, 0),
+				 i ? DNR(NVME_SC_INVALID_FORMAT) : 0);
+		rig_close(&rig);
+	}
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(files_keep_theirs),	    cmocka_unit_test(memory_has_new_ones),
 		cmocka_unit_test(a_serial_number_decides),  cmocka_unit_test(numbered_as_given),
 		cmocka_unit_test(format_is_not_remembered), cmocka_unit_test(write_caches),
+		cmocka_unit_test(formats_that_can_be_had),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
