@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Nodes of 512 bytes that stay nodes: memory goes back to the system only with the whole arena, so a
- * reader may look at a node that has been given back (its content means nothing then).
+ * Nodes of 512 bytes that stay nodes: memory goes back to the system only with the whole arena, so
+ * a reader may look at a node that has been given back (its content means nothing then).
  *
  * Threads: one at a time.
  */
