@@ -43,7 +43,7 @@ struct nvme_driver_info {
 	uint64_t blocks;
 	uint32_t max_transfer;	/* bytes a command, by MDTS and by our own PRP lists */
 	uint16_t queues, depth; /* as made */
-	bool shadow_doorbells, mapped_doorbells, hugepages;
+	bool shadow_doorbells, mapped_doorbells, io_fds, hugepages;
 };
 
 /*
@@ -75,6 +75,7 @@ struct nvme_driver_doorbell {
 	uint32_t *shadow; /* or NULL: no shadow doorbells */
 	uint32_t *event;  /* the controller wants the doorbell once it passes this */
 	uint64_t offset;
+	int io_fd; /* with a shadow: signalled instead of a write at @offset; -1: none */
 };
 
 struct nvme_driver_done {

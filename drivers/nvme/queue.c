@@ -2,6 +2,7 @@
 /* Queue pairs: their memory, doorbells that are not just a store, waiting, PRP lists. */
 #include "driver.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@ uint64_t queue_memory(uint32_t entries, uint32_t depth)
 static void doorbell_init(struct nvme_driver *driver, struct nvme_driver_doorbell *doorbell,
 			  uint32_t number)
 {
+	doorbell->io_fd = -1;
 	doorbell->offset =
 		NVME_REG_DOORBELLS + (uint64_t)number * (4u << NVME_CAP_DSTRD(driver->cap));
 	if (driver->doorbells &&
@@ -73,6 +75,23 @@ void queue_free(struct nvme_driver_queue *queue)
 		close(queue->eventfd);
 }
 
+/*
+ * The device's eventfd for a doorbell, or -1. It says that the register was written and not with
+ * what: enough where the value is in the shadow.
+ */
+static int io_fd_of(struct nvme_driver *driver, uint64_t offset)
+{
+	struct uvf_region_info info;
+
+	if (uvf_region_get_info(driver->dev, VFIO_PCI_BAR0_REGION_INDEX, &info))
+		return -1;
+	for (size_t i = 0; i < info.io_fd_count; i++)
+		if (info.io_fds[i].offset == offset && info.io_fds[i].size == 4 &&
+		    !info.io_fds[i].match)
+			return info.io_fds[i].fd;
+	return -1;
+}
+
 static void doorbell_use_shadow(struct nvme_driver *driver, struct nvme_driver_doorbell *doorbell)
 {
 	uint64_t offset = doorbell->offset - NVME_REG_DOORBELLS;
@@ -82,6 +101,8 @@ static void doorbell_use_shadow(struct nvme_driver *driver, struct nvme_driver_d
 		return;
 	doorbell->shadow = driver->shadow + offset / 4;
 	doorbell->event = driver->event + offset / 4;
+	doorbell->io_fd = io_fd_of(driver, doorbell->offset);
+	driver->info.io_fds |= doorbell->io_fd >= 0;
 }
 
 void queue_use_shadow(struct nvme_driver_queue *queue)
@@ -94,6 +115,13 @@ void queue_use_shadow(struct nvme_driver_queue *queue)
 static bool event_passed(uint32_t event, uint32_t from, uint32_t to)
 {
 	return (uint16_t)(to - event - 1) < (uint16_t)(to - from);
+}
+
+static int signal_io_fd(int fd)
+{
+	uint64_t one = 1;
+
+	return write(fd, &one, sizeof(one)) == sizeof(one) ? 0 : -errno;
 }
 
 int nvme_driver_ring_slowly(struct nvme_driver_queue *queue, struct nvme_driver_doorbell *doorbell,
@@ -115,7 +143,8 @@ int nvme_driver_ring_slowly(struct nvme_driver_queue *queue, struct nvme_driver_
 		__atomic_store_n(doorbell->mapped, htole32(to), __ATOMIC_RELEASE);
 		return 0;
 	}
-	ret = register_write32(queue->driver, doorbell->offset, to);
+	ret = doorbell->io_fd >= 0 ? signal_io_fd(doorbell->io_fd)
+				   : register_write32(queue->driver, doorbell->offset, to);
 	if (ret && !queue->fault)
 		queue->fault = ret;
 	return ret;

@@ -31,6 +31,8 @@ static const struct uvf_model_key keys[] = {
 	{"poll", UVF_KEY_CHOICE, "adaptive", "on|off|adaptive",
 	 "look at queues always, when told, or for a while after that"},
 	{"pollers", UVF_KEY_NUMBER, "1", "1-16", "threads", .min = 1, .max = NVME_MAX_POLLERS},
+	{"ioeventfd", UVF_KEY_BOOL, "off", "on|off",
+	 "doorbells by eventfd too, for drivers that use shadow doorbells"},
 	{"queues", UVF_KEY_NUMBER, "64", "1-64", "I/O queue pairs", .min = 1,
 	 .max = NVME_MAX_QUEUES},
 	{"mdts", UVF_KEY_NUMBER, "8", "1-8", "largest transfer: 2^N pages of 4 KiB", .min = 1,
@@ -55,6 +57,7 @@ static void nvme_free(struct nvme *ctrl)
 {
 	nvme_pollers_stop(ctrl);
 	nvme_namespaces_free(ctrl);
+	nvme_ioeventfds_close(ctrl);
 	free(ctrl->own_doorbells);
 	pthread_mutex_destroy(&ctrl->state_lock);
 	pthread_mutex_destroy(&ctrl->pin_lock);
@@ -177,7 +180,7 @@ static int read_spec(struct nvme *ctrl, const struct uvf_spec *spec, struct uvf_
 	return ret;
 }
 
-static int make_device(struct nvme *ctrl, struct uvf_error *error)
+static int make_device(struct nvme *ctrl, const struct uvf_io_fd *io_fds, struct uvf_error *error)
 {
 	static const struct uvf_pci_bar_area doorbells = {NVME_REG_DOORBELLS, NVME_DOORBELL_SIZE};
 	static const struct uvf_pci_capability capabilities[] = {
@@ -201,9 +204,10 @@ static int make_device(struct nvme *ctrl, struct uvf_error *error)
 			    .read = nvme_bar_read,
 			    .write = nvme_bar_write,
 			    .areas = &doorbells,
-			    /* Only a poller that never sleeps sees a store into memory. An eventfd
-			     * instead would lose the value, so there is none. */
-			    .area_count = ctrl->poll == NVME_POLL_ON},
+			    /* Only a poller that never sleeps sees a store into memory. */
+			    .area_count = ctrl->poll == NVME_POLL_ON,
+			    .io_fds = io_fds,
+			    .io_fd_count = io_fds ? 2 * ctrl->queues : 0},
 		.capabilities = capabilities,
 		.capability_count = UVF_ARRAY_SIZE(capabilities),
 	};
@@ -229,6 +233,8 @@ static int create(const struct uvf_spec *spec, bool by_hand, struct uvf_device *
 		  struct uvf_error *error)
 {
 	struct nvme *ctrl = calloc(1, sizeof(*ctrl));
+	unsigned pollers = (unsigned)uvf_spec_number(spec, "pollers");
+	struct uvf_io_fd *io_fds = NULL;
 	pthread_condattr_t monotonic;
 	int ret;
 
@@ -247,12 +253,15 @@ static int create(const struct uvf_spec *spec, bool by_hand, struct uvf_device *
 	ctrl->started_at = nvme_now_ms();
 	nvme_features_reset(ctrl);
 	ret = read_spec(ctrl, spec, error);
+	if (!ret && uvf_spec_bool(spec, "ioeventfd"))
+		ret = nvme_ioeventfds_make(ctrl, pollers, &io_fds);
 	if (!ret) {
 		limit_transfers(ctrl);
-		ret = make_device(ctrl, error);
+		ret = make_device(ctrl, io_fds, error);
 	}
+	free(io_fds);
 	if (!ret)
-		ret = nvme_pollers_start(ctrl, (unsigned)uvf_spec_number(spec, "pollers"), error);
+		ret = nvme_pollers_start(ctrl, pollers, error);
 	if (!ret) {
 		*devp = ctrl->dev;
 		return 0;

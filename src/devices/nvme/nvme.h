@@ -255,6 +255,9 @@ struct nvme {
 	uint32_t reset_limit_ms; /* how long a reset from above is waited for */
 	bool by_hand;		 /* no threads: nvme_run() */
 
+	int ioeventfds[NVME_MAX_POLLERS]; /* one a poller, or none */
+	unsigned ioeventfd_count;
+
 	struct nvme_namespace *namespaces;
 	unsigned namespace_count;
 	bool any_volatile;
@@ -343,6 +346,13 @@ void nvme_sq_start(struct nvme *ctrl, uint16_t id, struct nvme_cq *cq, uint32_t 
 void nvme_sq_stop(struct nvme *ctrl, struct nvme_sq *sq);
 void nvme_cq_start(struct nvme *ctrl, uint16_t id, uint32_t size, bool interrupts, uint16_t vector);
 void nvme_cq_stop(struct nvme *ctrl, struct nvme_cq *cq);
+
+/* ioeventfd.c */
+/* Makes one for each poller, and the array that offers them: the caller frees it. */
+int nvme_ioeventfds_make(struct nvme *ctrl, unsigned pollers, struct uvf_io_fd **io_fdsp);
+void nvme_ioeventfds_close(struct nvme *ctrl);
+/* The poller's own has been signalled. */
+void nvme_ioeventfd_rung(struct nvme_poller *poller);
 
 /* poller.c */
 int nvme_pollers_start(struct nvme *ctrl, unsigned count, struct uvf_error *error);

@@ -172,9 +172,11 @@ static bool prepare_to_sleep(struct nvme_poller *poller)
 /* #syscalls: poll read */
 static void sleep_until_woken(struct nvme_poller *poller)
 {
-	struct pollfd fds[NVME_MAX_NAMESPACES + 1] = {{.fd = poller->wake, .events = POLLIN}};
+	struct nvme *ctrl = poller->ctrl;
+	struct pollfd fds[NVME_MAX_NAMESPACES + 2] = {{.fd = poller->wake, .events = POLLIN},
+						      {.fd = -1, .events = POLLIN}};
 	bool retry = poller->retry || poller->dirty_count;
-	nfds_t count = 1;
+	nfds_t count = 2;
 	eventfd_t value;
 
 	if (!prepare_to_sleep(poller)) {
@@ -182,6 +184,8 @@ static void sleep_until_woken(struct nvme_poller *poller)
 		return;
 	}
 	retry |= poller->retry;
+	if (poller->index < ctrl->ioeventfd_count)
+		fds[1].fd = ctrl->ioeventfds[poller->index];
 	for (unsigned i = 0; i < poller->async_count; i++)
 		if (poller->async[i]->in_flight)
 			fds[count++] =
@@ -191,6 +195,8 @@ static void sleep_until_woken(struct nvme_poller *poller)
 	atomic_store(&poller->sleeping, false);
 	if (fds[0].revents)
 		eventfd_read(poller->wake, &value);
+	if (fds[1].revents)
+		nvme_ioeventfd_rung(poller);
 	pthread_mutex_lock(&poller->lock);
 }
 

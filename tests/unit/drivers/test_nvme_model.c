@@ -23,7 +23,7 @@
 struct way {
 	const char *name, *spec;
 	struct nvme_driver_config config;
-	bool socket, mapped;
+	bool socket, mapped, io_fds;
 };
 
 #define WAYS(where, is_socket)                                                                 \
@@ -50,6 +50,23 @@ struct way {
 		 {.shadow_doorbells = true},                                                   \
 		 is_socket,                                                                    \
 		 true},                                                                        \
+		{where ": eventfds",                                                           \
+		 "nvme,mem=4M,poll=off,ioeventfd",                                             \
+		 {.shadow_doorbells = true},                                                   \
+		 is_socket,                                                                    \
+		 false,                                                                        \
+		 true},                                                                        \
+		{where ": eventfds, interrupts, three pollers",                                \
+		 "nvme,mem=16M,ioeventfd,pollers=3",                                            \
+		 {.interrupts = true, .shadow_doorbells = true, .queues = 5},                  \
+		 is_socket,                                                                    \
+		 false,                                                                        \
+		 true},                                                                        \
+		{where ": eventfds, but no shadow",                                            \
+		 "nvme,mem=4M,poll=off,ioeventfd",                                             \
+		 {0},                                                                          \
+		 is_socket,                                                                    \
+		 false},                                                                       \
 		{where ": interrupts", "nvme,mem=4M", {.interrupts = true}, is_socket, false}, \
 		{where ": interrupts, shadow doorbells, two pollers",                          \
 		 "nvme,mem=4M,poll=off,pollers=2",                                             \
@@ -200,6 +217,7 @@ static void data_at_depth(void **state)
 	world_open(&world, way);
 	info = nvme_driver_get_info(world.driver);
 	assert_int_equal(info->mapped_doorbells, way->mapped);
+	assert_int_equal(info->io_fds, way->io_fds);
 	assert_int_equal(info->shadow_doorbells, way->config.shadow_doorbells);
 	assert_int_equal(info->block_size, 512);
 	for (unsigned q = 0; q < info->queues; q++) {
