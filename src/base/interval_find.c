@@ -18,32 +18,43 @@
  * the keys, to wait once instead of twice (15,000 intervals and more).
  */
 #define LARGE_LEVEL 3
+/* And from this one on the inner nodes above them are not near: likewise (500,000 and more). */
+#define LARGER_LEVEL 4
 
 /* How many of the @words words after the head are not above @key. */
 typedef unsigned (*count_fn)(const uint64_t *node, unsigned words, uint64_t key);
+
+static inline __attribute__((always_inline)) void fetch(const void *from, size_t size)
+{
+#pragma GCC unroll 8
+	for (size_t i = 0; i < size; i += 64)
+		__builtin_prefetch((const char *)from + i);
+}
 
 static inline __attribute__((always_inline)) uvf_place_t find(const uint64_t *node, uint64_t key,
 							      count_fn count)
 {
 	const struct uvf_leaf *leaf;
-	bool large = uvf_node_level(node) >= LARGE_LEVEL;
+	unsigned height = uvf_node_level(node);
+	/* The only key that unused ones are not above. */
+	bool is_top = key == UINT64_MAX;
 	unsigned n;
 
-	for (unsigned level = uvf_node_level(node); level; level--) {
+	for (unsigned level = height; level; level--) {
 		const struct uvf_inner *inner = (const struct uvf_inner *)node;
 
+		if (level == 1 && height >= LARGER_LEVEL)
+			fetch(inner->child, sizeof(inner->child));
 		n = count(node, UVF_INNER_SIZE, key);
-		/* Unused bounds count for the last key of all. */
-		if (n >= uvf_node_count(node))
+		if (is_top && n >= uvf_node_count(node))
 			n = uvf_node_count(node) - 1;
 		node = atomic_load_explicit(&inner->child[n], memory_order_acquire);
 	}
 	leaf = (const struct uvf_leaf *)node;
-	if (large)
-		for (size_t i = 0; i < sizeof(leaf->entry); i += 64)
-			__builtin_prefetch((const char *)leaf->entry + i);
+	if (height >= LARGE_LEVEL)
+		fetch(leaf->entry, sizeof(leaf->entry));
 	n = count(node, UVF_LEAF_SIZE + 1, key);
-	if (n > uvf_node_count(node))
+	if (is_top && n > uvf_node_count(node))
 		n = uvf_node_count(node);
 	if (!n || leaf->entry[n - 1].last < key)
 		return 0;
@@ -70,21 +81,29 @@ static uvf_place_t find_any(const uint64_t *root, uint64_t key)
 
 /* The head word is compared with the keys and then taken out again: it never changes. */
 
-__attribute__((target("avx512f,popcnt"), always_inline)) static inline unsigned count_avx512(
-	const uint64_t *node, unsigned words, uint64_t key)
+/* Which of 16 words are not above. */
+__attribute__((target("avx512f,avx512bw,popcnt"), always_inline)) static inline __mmask16 not_above(
+	const uint64_t *words, __m512i wanted)
 {
-	__m512i wanted = _mm512_set1_epi64((long long)key);
-	unsigned n = 0;
-
-#pragma GCC unroll 8
-	for (unsigned i = 0; i < words; i += 8)
-		n += (unsigned)__builtin_popcount(
-			_mm512_cmple_epu64_mask(_mm512_load_si512(&node[i]), wanted));
-	return n - (*node <= key);
+	return _mm512_kunpackb(_mm512_cmple_epu64_mask(_mm512_load_si512(&words[8]), wanted),
+			       _mm512_cmple_epu64_mask(_mm512_load_si512(&words[0]), wanted));
 }
 
-__attribute__((target("avx512f,popcnt"))) static uvf_place_t find_avx512(const uint64_t *root,
-									 uint64_t key)
+/* One mask for all words, and one count: masks are slow to move to where they can be counted. */
+__attribute__((target("avx512f,avx512bw,popcnt"), always_inline)) static inline unsigned
+count_avx512(const uint64_t *node, unsigned words, uint64_t key)
+{
+	__m512i wanted = _mm512_set1_epi64((long long)key);
+	uint32_t mask = not_above(node, wanted);
+
+	if (words > 16)
+		mask = _mm512_kunpackw(not_above(&node[16], wanted), mask);
+	return (unsigned)__builtin_popcount(mask & ~1U);
+}
+_Static_assert(UVF_LEAF_SIZE + 1 == 16 && UVF_INNER_SIZE == 32, "what count_avx512() can count");
+
+__attribute__((target("avx512f,avx512bw,popcnt"))) static uvf_place_t find_avx512(
+	const uint64_t *root, uint64_t key)
 {
 	return find(root, key, count_avx512);
 }
@@ -121,7 +140,7 @@ __attribute__((target("avx2,popcnt"))) static uvf_place_t find_avx2(const uint64
 uvf_place_t (*uvf_interval_find_best(void))(const uint64_t *root, uint64_t key)
 {
 #ifdef WIDE
-	if (__builtin_cpu_supports("avx512f"))
+	if (__builtin_cpu_supports("avx512bw"))
 		return find_avx512;
 	if (__builtin_cpu_supports("avx2"))
 		return find_avx2;
