@@ -18,6 +18,7 @@
 #define DEPTH  48u
 #define ROUNDS 40u /* of DEPTH writes and DEPTH reads */
 #define BLOCKS 16u /* at most, a command */
+#define QUEUES 5u  /* at most, of a way */
 #define REGION 64u /* blocks that a command identifier has for itself */
 
 struct way {
@@ -57,7 +58,7 @@ struct way {
 		 false,                                                                        \
 		 true},                                                                        \
 		{where ": eventfds, interrupts, three pollers",                                \
-		 "nvme,mem=16M,ioeventfd,pollers=3",                                            \
+		 "nvme,mem=16M,ioeventfd,pollers=3",                                           \
 		 {.interrupts = true, .shadow_doorbells = true, .queues = 5},                  \
 		 is_socket,                                                                    \
 		 false,                                                                        \
@@ -210,7 +211,7 @@ static void submit_all(struct load *load, uint8_t opcode, unsigned round)
 static void data_at_depth(void **state)
 {
 	const struct way *way = *state;
-	struct load loads[2] = {0};
+	struct load loads[QUEUES] = {0};
 	const struct nvme_driver_info *info;
 	struct world world;
 
@@ -220,6 +221,7 @@ static void data_at_depth(void **state)
 	assert_int_equal(info->io_fds, way->io_fds);
 	assert_int_equal(info->shadow_doorbells, way->config.shadow_doorbells);
 	assert_int_equal(info->block_size, 512);
+	assert_true(info->queues <= QUEUES);
 	for (unsigned q = 0; q < info->queues; q++) {
 		loads[q].queue = nvme_driver_queue(world.driver, q);
 		loads[q].first = (uint64_t)q * DEPTH * REGION;
