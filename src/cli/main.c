@@ -133,7 +133,7 @@ int main(int argc, char **argv)
 	name = argv[1];
 	if (!strcmp(name, "--version"))
 		return print_version();
-	if (!strcmp(name, "--help"))
+	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
 		name = "help";
 	verb = find_verb(name);
 	if (!verb)

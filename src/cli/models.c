@@ -88,9 +88,9 @@ static int unknown_model(const struct cli_verb *verb, const char *name)
 	for (size_t nth = 0; (model = uvf_model_nth(nth)); nth++)
 		uvf_suggest_offer(&near, model->name);
 	if (near.best)
-		return cli_fail(verb, CLI_FAILED, "model '%s' is not known; did you mean '%s'?",
+		return cli_fail(verb, CLI_USAGE, "model '%s' is not known; did you mean '%s'?",
 				name, near.best);
-	return cli_fail(verb, CLI_FAILED, "model '%s' is not known", name);
+	return cli_fail(verb, CLI_USAGE, "model '%s' is not known", name);
 }
 
 static int run_models(const struct cli_verb *verb, int argc, char **argv)

@@ -73,6 +73,11 @@ static void print_object(struct json_object *object, int depth)
 		/* The first one stands beside the dash, or the name, that introduces it. */
 		printf("%*s%s:", first ? 0 : depth * 2, "", name);
 		first = false;
+		if (json_object_is_type(value, json_type_array) &&
+		    !json_object_array_length(value)) {
+			puts(" none");
+			continue;
+		}
 		if (is_flat(value) || !(json_object_is_type(value, json_type_object) ||
 					json_object_is_type(value, json_type_array)))
 			putchar(' ');

@@ -139,6 +139,17 @@ static void print_log(void *opaque, enum uvf_log_level level, const char *who, c
 	dprintf(STDERR_FILENO, "uvfio: %s: %s%s\n", who, words[level], text);
 }
 
+/* A model that isn't there was not understood; a file that isn't there can't be used. */
+static int status_of(const struct pair *pair, int code)
+{
+	char name[64];
+
+	if (code != -ENOENT)
+		return code == -EINVAL ? CLI_USAGE : CLI_FAILED;
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(pair->spec, ","), pair->spec);
+	return uvf_model_find(name) ? CLI_FAILED : CLI_USAGE;
+}
+
 /* A driver may connect from now on, but nobody answers it: that takes a thread. */
 static int make_pair(struct serving *serving, struct pair *pair, unsigned nth)
 {
@@ -149,11 +160,12 @@ static int make_pair(struct serving *serving, struct pair *pair, unsigned nth)
 
 	ret = uvf_model_create(pair->spec, &pair->dev, &error);
 	if (ret)
-		return cli_fail(serving->verb,
-				ret == -EINVAL || ret == -ENOENT ? CLI_USAGE : CLI_FAILED, "%s",
+		return cli_fail(serving->verb, status_of(pair, ret), "%s",
 				error.text[0] ? error.text : strerror(-ret));
 	uvf_device_set_log(pair->dev, &serving->log);
 	ret = uvf_server_new(pair->dev, &config, &pair->server, &error);
+	if (ret && strstr(error.text, socket))
+		return cli_fail(serving->verb, CLI_FAILED, "--socket: %s", error.text);
 	if (ret)
 		return cli_fail(serving->verb, CLI_FAILED, "--socket %s: %s", socket,
 				error.text[0] ? error.text : strerror(-ret));

@@ -101,7 +101,7 @@ class Usage(Case):
 
     def test_help_and_version(self):
         self.assertRegex(self.run_uvfio("--version").stdout, r"^uvfio \d+\.\d+\.\d+\n$")
-        for arguments in (["help"], ["--help"]):
+        for arguments in (["help"], ["--help"], ["-h"]):
             text = self.run_uvfio(*arguments).stdout
             for verb in ("help", "ls", "models", "serve", "show"):
                 self.assertIn(f"\n  {verb} ", text)
@@ -118,6 +118,10 @@ class Usage(Case):
             (["ls", "--jason"], "uvfio ls: --jason is not known; did you mean --json?"),
             (["ls", "--json=1"], "uvfio ls: --json: expected nothing after it, got '1'"),
             (["show"], "uvfio show: expected a SOCKET"),
+            (
+                ["models", "nvem"],
+                "uvfio models: model 'nvem' is not known; did you mean 'nvme'?",
+            ),
             (["serve"], serve + "expected DEVICE[,key=value...] --socket PATH"),
             (["serve", "serial"], serve + "serial: expected --socket PATH after it"),
             (["serve", "serial", "--socket"], serve + "--socket: expected PATH after it"),
@@ -163,8 +167,14 @@ class Usage(Case):
         self.assertIn(missing, result.stderr)
         self.assertIn("No such file", result.stderr)
         self.refused(
-            ["models", "nvem"],
-            "uvfio models: model 'nvem' is not known; did you mean 'nvme'?",
+            ["serve", f"nvme,file={missing}", "--socket", self.path("s")],
+            f"uvfio serve: {missing}: No such file or directory",
+            status=1,
+        )
+        below = missing + "/s"
+        self.refused(
+            ["serve", "serial", "--socket", below],
+            f"uvfio serve: --socket: {below}: No such file or directory",
             status=1,
         )
         long = self.path("x" * 200)
@@ -221,6 +231,7 @@ class Serving(Case):
         self.assertNotIn("unknown", names)
         text = self.run_uvfio("show", path).stdout
         self.assertIn("name=MSI-X", text)
+        self.assertIn("\nextended_capabilities: none\n", text)
 
     def test_sigint(self):
         path = self.path("s")
@@ -252,7 +263,7 @@ class Serving(Case):
             stale.bind(path)
         process = self.serve("serial", "--socket", path)
         result = self.run_uvfio("serve", "serial", "--socket", path, status=1)
-        self.assertIn(f"--socket {path}: ", result.stderr)
+        self.assertIn(f"--socket: {path}: ", result.stderr)
         self.run_uvfio("show", path)
         self.assertEqual(len(self.listed()), 1)
         process.terminate()
