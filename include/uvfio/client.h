@@ -7,8 +7,9 @@
  * From there on they are the same.
  *
  * Threads: any; calls on one device are serialised by its lock.
- * Errors, all calls: -ENODEV (the device is gone), and for a device behind a socket -EPROTO (its
- * answer was not valid; the connection is then over), -ENOTCONN, -ETIMEDOUT.
+ * Before uvf_device_open() a device can only be asked what it is (the *_get_info() calls).
+ * Errors, all calls: -ENODEV (not open, or the device is gone), and for a device behind a socket
+ * -EPROTO (its answer was not valid; the connection is then over), -ENOTCONN, -ETIMEDOUT.
  */
 #ifndef UVFIO_CLIENT_H
 #define UVFIO_CLIENT_H
