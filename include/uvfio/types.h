@@ -64,8 +64,9 @@ UVF_API int uvf_fail(struct uvf_error *error, int code, const char *format, ...)
 enum uvf_log_level { UVF_LOG_ERROR, UVF_LOG_WARNING, UVF_LOG_INFO, UVF_LOG_DEBUG };
 
 /*
- * Where messages go. The library itself never prints. @fn may be called from any thread, with
- * locks held: it must not call back into the library. @who is the device's or server's name.
+ * Where messages go; nowhere, with @fn NULL. The library itself never prints. @fn may be called
+ * from any thread, with locks held: it must not call back into the library. @who is the device's or
+ * server's name.
  */
 struct uvf_log {
 	void (*fn)(void *opaque, enum uvf_log_level level, const char *who, const char *text);
