@@ -99,6 +99,19 @@ struct uvf_pci_capability {
 	};
 };
 
+/*
+ * A register of the model's own in configuration space, outside any capability: 4 bytes. The model
+ * keeps its value, and resets it in its reset operation. Both are called with the device's lock
+ * held.
+ */
+struct uvf_pci_register {
+	uint16_t offset; /* aligned, 0x40 or above; from 0x100 on only with PCI Express */
+	uint32_t (*read)(struct uvf_device *dev, uint16_t offset);
+	/* @mask has the bytes that the driver writes; the others of @value are 0. NULL: read-only.
+	 */
+	void (*write)(struct uvf_device *dev, uint16_t offset, uint32_t value, uint32_t mask);
+};
+
 struct uvf_pci_description {
 	uint16_t vendor, device;
 	uint16_t subsystem_vendor, subsystem;
@@ -110,6 +123,8 @@ struct uvf_pci_description {
 	uint64_t rom_size;
 	const struct uvf_pci_capability *capabilities;
 	size_t capability_count;
+	const struct uvf_pci_register *registers;
+	size_t register_count;
 };
 
 /*

@@ -60,7 +60,19 @@ static const struct pci_capability *owner_of(const struct uvf_pci *pci, uint16_t
 {
 	uint8_t owner = pci->owners[at / 4];
 
-	return owner ? &pci->capabilities[owner - 1] : NULL;
+	return owner && owner != PCI_OWNER_MODEL ? &pci->capabilities[owner - 1] : NULL;
+}
+
+/* There are a few at most, and the owner says where. */
+static const struct uvf_pci_register *model_register(const struct uvf_pci *pci, uint16_t at)
+{
+	if (pci->owners[at / 4] != PCI_OWNER_MODEL)
+		return NULL;
+	for (size_t i = 0; i < pci->register_count; i++) {
+		if (pci->registers[i].offset == at)
+			return &pci->registers[i];
+	}
+	return NULL;
 }
 
 /* The registers of @row that lie in the dword at @dword of the capability: [first, end). */
@@ -95,8 +107,11 @@ static uint32_t read_dword(struct uvf_pci *pci, uint16_t at)
 	uint32_t value = uvf_get_le32(pci->config + at);
 	unsigned dword;
 
-	if (!capability)
-		return value;
+	if (!capability) {
+		const struct uvf_pci_register *own = model_register(pci, at);
+
+		return own ? own->read(pci->dev, at) : value;
+	}
 	dword = at - capability->offset;
 	for (const struct pci_register *row = capability->registers; row->size; row++) {
 		unsigned offset = first_register(row, dword);
@@ -185,8 +200,13 @@ static void write_dword(struct uvf_pci *pci, uint16_t at, uint32_t value, uint32
 	uint32_t before = uvf_get_le32(pci->config + at);
 	uint32_t after;
 
-	if (!capability)
+	if (!capability) {
+		const struct uvf_pci_register *own = model_register(pci, at);
+
+		if (own && own->write)
+			own->write(pci->dev, at, value & enabled, enabled);
 		return;
+	}
 	after = merge(pci, capability, at - capability->offset, before, value, enabled);
 	uvf_put_le32(pci->config + at, after);
 	call_hooks(pci, capability, at - capability->offset, before, after, value, enabled);

@@ -5,7 +5,8 @@
  * What a capability is, is said by one constant row (struct pci_capability_class) with a constant
  * table of registers. A device has the bytes, the values after a reset, and for each dword which
  * capability owns it; an access is dispatched through the owner's table, so it can't touch another
- * capability's bytes. Bytes that no capability owns are zero and stay so.
+ * capability's bytes. Dwords that the model owns are its own; bytes that nobody owns are zero and
+ * stay so.
  *
  * Locks: the bytes are the device lock's. What interrupts need from any thread (pending bits and
  * copies of the masks) is in struct pci_interrupts, under its own lock, taken after the device's.
@@ -20,7 +21,8 @@
 #define PCI_HEADER_SIZE	     0x40
 #define PCI_CONFIG_SIZE	     0x100  /* without PCI Express */
 #define PCI_CONFIG_SIZE_EXP  0x1000 /* with it */
-#define PCI_MAX_CAPABILITIES 254    /* an owner is one byte: 0 is nobody, 1 the header */
+#define PCI_MAX_CAPABILITIES 253    /* an owner is one byte: 0 is nobody, 1 the header */
+#define PCI_OWNER_MODEL	     0xff   /* the owner of the model's own registers */
 
 struct uvf_pci;
 struct pci_capability;
@@ -139,6 +141,8 @@ struct uvf_pci {
 	uint8_t *owners;	  /* for each dword: 1 + the owner's place in capabilities; 0 */
 	struct pci_capability *capabilities;
 	size_t capability_count;
+	struct uvf_pci_register *registers; /* the model's own */
+	size_t register_count;
 };
 
 /* ---- config.c: access ---- */

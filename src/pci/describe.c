@@ -127,6 +127,8 @@ static int check_capabilities(const struct uvf_pci_description *description,
 	}
 	if (extended && !express)
 		return uvf_fail(error, -EINVAL, "extended capabilities need PCI Express");
+	if (description->register_count && !description->registers)
+		return uvf_fail(error, -EINVAL, "registers are missing");
 	return 0;
 }
 

@@ -11,6 +11,7 @@ static void pci_free(struct uvf_pci *pci)
 {
 	pci_interrupts_free(pci);
 	free(pci->capabilities);
+	free(pci->registers);
 	free(pci->config);
 	free(pci->initial);
 	free(pci->owners);

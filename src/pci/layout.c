@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const struct pci_capability_class *const classes[] = {
 	&pci_cap_pm,  &pci_cap_msi, &pci_cap_msix,   &pci_cap_express, &pci_cap_vendor,
@@ -84,6 +85,28 @@ static int place_anywhere(struct uvf_pci *pci, struct pci_capability *capability
 	return uvf_fail(error, -EINVAL, "no room is left for %s", capability->class->name);
 }
 
+/* These have their place, and no capability takes it. */
+static int place_registers(struct uvf_pci *pci, struct uvf_error *error)
+{
+	for (size_t i = 0; i < pci->register_count; i++) {
+		unsigned offset = pci->registers[i].offset;
+
+		if (!uvf_is_aligned(offset, 4) || !uvf_range_inside(offset, 4, pci->config_size))
+			return uvf_fail(error, -EINVAL,
+					"register at 0x%x; expected a multiple of 4 below 0x%x",
+					offset, pci->config_size);
+		if (pci->owners[offset / 4])
+			return uvf_fail(
+				error, -EINVAL,
+				"register at 0x%x overlaps the header, a capability or another",
+				offset);
+		if (!pci->registers[i].read)
+			return uvf_fail(error, -EINVAL, "register at 0x%x can't be read", offset);
+		pci->owners[offset / 4] = PCI_OWNER_MODEL;
+	}
+	return 0;
+}
+
 static int place_all(struct uvf_pci *pci, const struct uvf_pci_description *description,
 		     struct uvf_error *error)
 {
@@ -96,6 +119,8 @@ static int place_all(struct uvf_pci *pci, const struct uvf_pci_description *desc
 		if (offset)
 			ret = place_at(pci, &pci->capabilities[i + 1], offset, error);
 	}
+	if (!ret)
+		ret = place_registers(pci, error);
 	for (size_t i = 0; !ret && i < description->capability_count; i++) {
 		if (!description->capabilities[i].offset)
 			ret = place_anywhere(pci, &pci->capabilities[i + 1], error);
@@ -111,7 +136,7 @@ static const struct pci_capability *next_capability(const struct uvf_pci *pci, u
 	for (unsigned at = from; at < space_end(extended) && at < pci->config_size; at += 4) {
 		const struct pci_capability *capability;
 
-		if (!pci->owners[at / 4])
+		if (!pci->owners[at / 4] || pci->owners[at / 4] == PCI_OWNER_MODEL)
 			continue;
 		capability = &pci->capabilities[pci->owners[at / 4] - 1];
 		if (capability->offset == at)
@@ -198,10 +223,15 @@ static int allocate(struct uvf_pci *pci, const struct uvf_pci_description *descr
 	pci->config = calloc(1, pci->config_size);
 	pci->initial = calloc(1, pci->config_size);
 	pci->owners = calloc(1, pci->config_size / 4);
+	pci->register_count = description->register_count;
+	pci->registers = calloc(pci->register_count + 1, sizeof(*pci->registers));
 	pci->vendor_writable = vendor ? calloc(1, pci->config_size) : NULL;
 	if (!pci->capabilities || !pci->config || !pci->initial || !pci->owners ||
-	    (vendor && !pci->vendor_writable))
+	    !pci->registers || (vendor && !pci->vendor_writable))
 		return -ENOMEM;
+	if (pci->register_count)
+		memcpy(pci->registers, description->registers,
+		       pci->register_count * sizeof(*pci->registers));
 	return 0;
 }
 

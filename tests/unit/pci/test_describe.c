@@ -45,6 +45,30 @@
 		.id = PCI_EXT_CAP_ID_VNDR, .extended = true, .vendor = { __VA_ARGS__ } \
 	}
 
+#define REGISTER(at) \
+	.registers = (const struct uvf_pci_register[]){{(at), own_read}}, .register_count = 1
+
+/* A register of the model's own, with what was last written to it. */
+struct own {
+	struct model model; /* first: what destroys it knows that */
+	uint32_t value, mask;
+};
+
+static uint32_t own_read(struct uvf_device *dev, uint16_t offset)
+{
+	const struct own *own = uvf_device_opaque(dev);
+
+	return own->value + offset;
+}
+
+static void own_write(struct uvf_device *dev, uint16_t offset, uint32_t value, uint32_t mask)
+{
+	struct own *own = uvf_device_opaque(dev);
+
+	own->value = value;
+	own->mask = mask;
+}
+
 /* A part of the reason stands beside each. */
 static const struct {
 	const char *reason;
@@ -85,8 +109,8 @@ static const struct {
 	{"ioeventfd 0 leaves", {BAR0(.kind = UVF_PCI_BAR_MEM32, .size = 16, IO_FD(14, 4))}},
 
 	{"capabilities are missing", {.capability_count = 1}},
-	{"255 capabilities",
-	 {.capabilities = (const struct uvf_pci_capability[]){PM}, .capability_count = 255}},
+	{"254 capabilities",
+	 {.capabilities = (const struct uvf_pci_capability[]){PM}, .capability_count = 254}},
 	{"conventional id 0xf0 is not known", {ONE({.id = 0xf0})}},
 	{"conventional id 0x1d is not known", {ONE({.id = 0x1d})}},
 	{"extended id 0x10 is not known", {ONE({.id = PCI_CAP_ID_EXP, .extended = true})}},
@@ -107,6 +131,19 @@ static const struct {
 	{"no room is left", {ONE(EXPRESS, VENDOR(100), VENDOR(100))}},
 	{"no room is left", {ONE({.id = PCI_CAP_ID_PM, .offset = 0xa0}, VENDOR(120))}},
 	{"is at 0x104; expected 0x100", {ONE(EXPRESS, DSN(0x104))}},
+
+	{"registers are missing", {.register_count = 1}},
+	{"register at 0x42", {REGISTER(0x42)}},
+	{"register at 0x100; expected", {REGISTER(0x100)}},
+	{"register at 0xffc; expected", {REGISTER(0xffc)}},
+	{"register at 0x1000; expected", {ONE(EXPRESS), REGISTER(0x1000)}},
+	{"register at 0x3c overlaps", {REGISTER(0x3c)}},
+	{"register at 0x44 overlaps", {ONE({.id = PCI_CAP_ID_PM, .offset = 0x40}), REGISTER(0x44)}},
+	{"register at 0x50 overlaps",
+	 {.registers = (const struct uvf_pci_register[]){{0x50, own_read}, {0x50, own_read}},
+	  .register_count = 2}},
+	{"register at 0x50 can't be read",
+	 {.registers = (const struct uvf_pci_register[]){{0x50}}, .register_count = 1}},
 
 	{"MSI: 0 vectors", {ONE(MSI(0))}},
 	{"MSI: 3 vectors", {ONE(MSI(3))}},
@@ -241,13 +278,52 @@ static void test_places(void **state)
 	uvf_device_free(dev);
 }
 
+/* The model's own registers keep their places, and get no bytes but those of the access. */
+static void test_registers(void **state)
+{
+	static const struct uvf_pci_register registers[] = {
+		{0x40, own_read, own_write},
+		{0x148, own_read},
+	};
+	const struct uvf_pci_description description = {
+		ONE(EXPRESS, PM, DSN(0), {.id = PCI_EXT_CAP_ID_ERR, .extended = true}),
+		.registers = registers,
+		.register_count = UVF_ARRAY_SIZE(registers),
+	};
+	struct own own = {{0}};
+	struct uvf_error error;
+	struct uvf_device *dev;
+
+	assert_int_equal(uvf_pci_new("test", &description, &model_ops, &own, &dev, &error), 0);
+	assert_int_equal(uvf_device_open(dev), 0);
+	/* Capabilities go around them. */
+	assert_int_equal(find(dev, PCI_CAP_ID_EXP, false), 0x44);
+	assert_int_equal(find(dev, PCI_EXT_CAP_ID_ERR, true), 0x14c);
+	assert_int_equal(config_read(dev, PCI_CAPABILITY_LIST, 1), 0x44);
+	assert_int_equal(config_read(dev, 0x40, 4), 0x40);
+	assert_int_equal(config_read(dev, 0x148, 4), 0x148);
+	config_write(dev, 0x40, 0x11223344, 4);
+	assert_int_equal(own.value, 0x11223344);
+	assert_int_equal(own.mask, UINT32_MAX);
+	assert_int_equal(config_read(dev, 0x41, 2), 0x2233);
+	config_write(dev, 0x42, 0xabcd, 2);
+	assert_int_equal(own.value, 0xabcd0000);
+	assert_int_equal(own.mask, 0xffff0000);
+	config_write(dev, 0x43, 0xef, 1);
+	assert_int_equal(own.value, 0xef000000);
+	assert_int_equal(own.mask, 0xff000000);
+	/* Read-only. */
+	config_write(dev, 0x148, 0, 4);
+	assert_int_equal(own.value, 0xef000000);
+	uvf_device_free(dev);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_wrong),
-		cmocka_unit_test(test_right),
-		cmocka_unit_test(test_no_fds_left),
-		cmocka_unit_test(test_places),
+		cmocka_unit_test(test_wrong),	    cmocka_unit_test(test_right),
+		cmocka_unit_test(test_no_fds_left), cmocka_unit_test(test_places),
+		cmocka_unit_test(test_registers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
