@@ -240,6 +240,22 @@ class Serial(Device):
         return connection
 
 
+class Ioat(Device):
+    """A DMA engine. QEMU has none of its own."""
+
+    name = "ioat"
+
+    def __init__(self, slot=0x12, channels=1):
+        super().__init__(slot)
+        self.channels = channels
+
+    def spec(self):
+        return f"ioat,channels={self.channels}"
+
+    def own_arguments(self):
+        raise Skip("QEMU has no I/OAT of its own")
+
+
 def is_listening(path):
     """Whether some process accepts connections there; asking does not connect."""
     with open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
