@@ -5,11 +5,10 @@ import time
 
 from disk import Disk
 from guest import (
-    MIB,
-    OWN,
-    Guest,
     Lost,
+    MIB,
     Nvme,
+    OWN,
     Serial,
     Served,
     check,
@@ -18,6 +17,7 @@ from guest import (
     needs_a_device_process,
     random_disk,
     sha256,
+    start,
     tail,
     wait_until,
 )
@@ -39,7 +39,7 @@ class Deaths:
         self.served = Served([self.device])
 
     def start_guest(self, **options):
-        self.guest = Guest([self.device], append=IMPATIENT, **options)
+        self.guest = start([self.device], append=IMPATIENT, **options)
         return Disk(self.guest, self.device)
 
     def start_io(self, disk, depth=16):
@@ -161,7 +161,7 @@ def next_qemu_finds_the_device_reset(deaths):
 
         # Before any firmware has run: no BAR is where the last guest had it.
         disk = None
-        deaths.guest = Guest([deaths.device], append=IMPATIENT, paused=True)
+        deaths.guest = start([deaths.device], append=IMPATIENT, paused=True)
         bars = registers(deaths.guest, deaths.device)
         check(bars, "the device has no BAR")
         check(all(address == -1 for address in bars), f"BARs are at {bars}")
@@ -205,7 +205,7 @@ def one_process_serves_two_guests(served):
     first, second, serial = served.devices
     with guest(second, serial) as survivor:
         disk = Disk(survivor, second)
-        crasher = Guest([first])
+        crasher = start([first])
         try:
             io = Disk(crasher, first).fio(
                 "--rw=randwrite --bs=4k --iodepth=16 --time_based --runtime=600"
