@@ -10,6 +10,7 @@
  */
 #include "devices/nvme/nvme.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -35,14 +36,17 @@ int nvme_ioeventfds_make(struct nvme *ctrl, unsigned pollers, struct uvf_io_fd *
 {
 	struct uvf_io_fd *io_fds = calloc(2 * (size_t)ctrl->queues, sizeof(*io_fds));
 
+	assert(pollers);
 	if (!io_fds)
 		return -ENOMEM;
 	for (unsigned i = 0; i < pollers; i++) {
 		int fd = eventfd(0, EFD_CLOEXEC);
 
 		if (fd < 0) {
+			int error = errno;
+
 			free(io_fds);
-			return -errno;
+			return -error;
 		}
 		ctrl->ioeventfds[ctrl->ioeventfd_count++] = fd;
 	}

@@ -253,8 +253,11 @@ static int create(const struct uvf_spec *spec, bool by_hand, struct uvf_device *
 	ctrl->started_at = nvme_now_ms();
 	nvme_features_reset(ctrl);
 	ret = read_spec(ctrl, spec, error);
-	if (!ret && uvf_spec_bool(spec, "ioeventfd"))
+	if (!ret && uvf_spec_bool(spec, "ioeventfd")) {
 		ret = nvme_ioeventfds_make(ctrl, pollers, &io_fds);
+		if (ret)
+			uvf_fail(error, ret, "no eventfds for doorbells: %s", strerror(-ret));
+	}
 	if (!ret) {
 		limit_transfers(ctrl);
 		ret = make_device(ctrl, io_fds, error);
