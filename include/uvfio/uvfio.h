@@ -9,6 +9,7 @@
 #include <uvfio/iommu.h>
 #include <uvfio/model.h>
 #include <uvfio/pci.h>
+#include <uvfio/run.h>
 #include <uvfio/server.h>
 #include <uvfio/types.h>
 #include <uvfio/uapi.h>

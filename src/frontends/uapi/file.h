@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Files as the program holds them. One is made by an open() or an ioctl() of the program, and
+ * released when the last descriptor of it is gone, wherever that was: it is a socketpair whose
+ * other end hangs up then.
+ *
+ * Lifetime: reference counted. The table of files has a reference until the hang-up, and
+ * uapi_file_find() gives one, so that operations never run on a file that is gone; `release` is
+ * called at the hang-up, when no operation is running and none will: not when the last reference
+ * goes. `destroy` comes with the last reference.
+ * Threads: operations of one file are called from several threads at once.
+ */
+#ifndef UVF_UAPI_FILE_H
+#define UVF_UAPI_FILE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct uvf_run;
+struct uapi_call;
+struct uapi_file;
+
+/* An access as pread() and its relatives make it. */
+struct uapi_access {
+	bool write;
+	uint64_t offset;  /* of the file */
+	uint64_t address; /* in the program */
+	uint64_t count;
+};
+
+/* mmap()'s arguments, but for the descriptor. */
+struct uapi_mmap {
+	uint64_t address;
+	uint64_t size;
+	int prot, flags;
+	uint64_t offset;
+};
+
+/* Results are those of the system call: a count or number, or a negative errno. */
+struct uapi_file_ops {
+	const char *name; /* for traces: "container" */
+	/* NULL, all of them: -ENOTTY for ioctl, -EINVAL for access, -ENODEV for mmap. */
+	long (*ioctl)(struct uapi_file *file, struct uapi_call *call, unsigned command,
+		      uint64_t argument);
+	ssize_t (*access)(struct uapi_file *file, struct uapi_call *call,
+			  const struct uapi_access *access);
+	long (*mmap)(struct uapi_file *file, struct uapi_call *call, const struct uapi_mmap *map);
+	/* The program has let go of it. May take long. */
+	void (*release)(struct uapi_file *file);
+	/* The memory. NULL: free(). */
+	void (*destroy)(struct uapi_file *file);
+};
+
+/* The first member of each kind of file. */
+struct uapi_file {
+	struct uvf_run *run;
+	const struct uapi_file_ops *ops;
+	dev_t rdev;	       /* what fstat() tells: a character device with this number */
+	atomic_ulong position; /* lseek()'s: of a device */
+
+	/* files.c's. */
+	ino_t inode;
+	int peer;	 /* our end */
+	int program_end; /* until uapi_call_place() gives it away: -1 then */
+	atomic_uint references;
+	unsigned running;
+	bool hung_up;
+	struct uapi_file *next;
+};
+
+/*
+ * Fills in the common part of @file (of calloc()), makes its socketpair, and puts it into the
+ * table: the table's reference is the only one. Whoever made it gives it to the program by
+ * uapi_call_place(); one that can't be placed is hung up by uapi_file_abandon().
+ * Errors: -EMFILE, -ENOMEM; then nothing is in the table and @file is the caller's.
+ */
+int uapi_file_init(struct uapi_file *file, struct uvf_run *run, const struct uapi_file_ops *ops,
+		   dev_t rdev);
+void uapi_file_abandon(struct uapi_file *file);
+
+struct uapi_file *uapi_file_get(struct uapi_file *file);
+void uapi_file_put(struct uapi_file *file);
+
+/*
+ * Which file of ours @fd of the calling thread is: with a reference, or NULL. Always what is true
+ * at this moment: nothing of it is remembered.
+ */
+struct uapi_file *uapi_file_find(struct uapi_call *call, int fd);
+
+/* Begins and ends an operation on a file: `release` waits. False: it has hung up. */
+bool uapi_file_enter(struct uapi_file *file);
+void uapi_file_leave(struct uapi_file *file);
+
+/*
+ * Releases the files whose last descriptor is gone by now. Called before what could be refused
+ * because of them (a second open of a group).
+ */
+void uapi_files_drain(struct uvf_run *run);
+
+int uapi_files_new(struct uvf_run *run);
+/* Releases all that is left. */
+void uapi_files_free(struct uvf_run *run);
+
+#endif

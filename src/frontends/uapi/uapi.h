@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Linux's VFIO UAPI in user space: what its parts share.
+ *
+ * Theory of operation. The program runs with a seccomp filter that sends the calls that may be for
+ * us to a listener; each is answered, or let go on to the kernel. What the program holds as a VFIO
+ * file is one end of a socketpair; we hold the other, and know which one a call is for by its inode
+ * at each call, so that dup(), fork() and SCM_RIGHTS need no bookkeeping, and a hang-up is the last
+ * close. Where a call needs memory mapped in the program, it is stopped by ptrace() and made to
+ * call mmap() on files of ours; accesses to pages that are not there raise SIGBUS, are decoded and
+ * carried out by the tracer.
+ *
+ *   run.c notify.c filter.c ...   the program's start, its calls, its end
+ *   call.h                        a call: what a handler sees of the program
+ *   file.h                        what the program holds: containers, groups, devices, iommufds
+ *   ioas.h                        address spaces as the program maps and unmaps them
+ *   tracer.h                      mmap() in the program and trapped accesses
+ *   this header                   the devices and groups that are offered
+ *
+ * Locks, in the order in which they are taken:
+ *   topology   who has which group, container, iommufd and device; never held over a call into a
+ *              device, a mapping or a wait
+ *   ioas       one address space's mappings (ioas.h)
+ *   leaf locks of single objects
+ */
+#ifndef UVF_UAPI_H
+#define UVF_UAPI_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uvfio/client.h>
+#include <uvfio/run.h>
+
+#include "frontends/uapi/file.h"
+
+#define UAPI_BARS 6
+
+struct uapi_group;
+struct uapi_ioas;
+struct uapi_notifier;
+struct uapi_tracer;
+struct uapi_files;
+struct uapi_sysfs;
+
+/*
+ * Who has a device. It has no owner, or is opened through its group (each VFIO_GROUP_GET_DEVICE_FD
+ * is an opening), or is bound to an iommufd (once). BUSY: an owner is being put in or taken out,
+ * which may take long; wait for `changed`.
+ */
+enum uapi_ownership { UAPI_FREE, UAPI_BUSY, UAPI_GROUP, UAPI_BOUND };
+
+/* An offered device. It lives as long as the run. */
+struct uapi_device {
+	struct uvf_run *run;
+	struct uvf_device *dev;
+	size_t number; /* in the configuration, and N in /dev/vfio/devices/vfioN */
+	struct uapi_group *group;
+	uint32_t domain; /* of PCI; with the next two its address */
+	uint8_t bus, devfn;
+	char address[16]; /* "0000:65:00.0" */
+	int numa_node;
+	enum uvf_run_trap trap[UAPI_BARS];
+
+	/* Under the topology lock. */
+	enum uapi_ownership ownership;
+	unsigned openings;	/* UAPI_GROUP */
+	struct uapi_ioas *ioas; /* attached to; a reference */
+};
+
+/* A group: /dev/vfio/NUMBER. It lives as long as the run. */
+struct uapi_group {
+	struct uvf_run *run;
+	unsigned number;
+	struct uapi_device **devices;
+	size_t device_count;
+
+	/* Under the topology lock. */
+	struct uapi_file *file;	     /* who has it open: one at a time; borrowed */
+	struct uapi_file *container; /* a container or, in compat mode, an iommufd; borrowed: it
+					lets go of its groups when it is released */
+};
+
+struct uvf_run {
+	struct uvf_run_config config; /* with defaults filled in; pointers in it are our copies */
+	struct uapi_device *devices;
+	size_t device_count;
+	struct uapi_group *groups;
+	size_t group_count;
+
+	pthread_mutex_t topology;
+	pthread_cond_t changed; /* with topology: an ownership that was BUSY no longer is */
+
+	struct uapi_files *files;
+	struct uapi_notifier *notifier;
+	struct uapi_tracer *tracer;
+	struct uapi_sysfs *sysfs;
+
+	pid_t pid; /* the program's */
+};
+
+/* ---- Device ownership: device_owner.c ---- */
+
+/*
+ * One more opening through the group: the first opens the device and attaches it to @ioas. May
+ * take as long as the device does. Not with the topology lock. Errors: -EBUSY (bound to an
+ * iommufd), -ENODEV, those of uvf_device_open() and uvf_device_attach().
+ */
+int uapi_device_open(struct uapi_device *device, struct uapi_ioas *ioas);
+/* Takes an opening back: the last detaches and closes the device. */
+void uapi_device_close(struct uapi_device *device);
+
+/* Binds to an iommufd: opens, not attached. Errors: -EBUSY (any owner), uvf_device_open()'s. */
+int uapi_device_bind(struct uapi_device *device);
+void uapi_device_unbind(struct uapi_device *device);
+/* NULL detaches. Replaces what was attached without a gap. Takes a reference to @ioas. */
+int uapi_device_attach(struct uapi_device *device, struct uapi_ioas *ioas);
+
+/* Whether any device of @group is not free. With the topology lock. */
+bool uapi_group_is_used(const struct uapi_group *group);
+
+/* ---- Files that programs open by path or get from an ioctl ---- */
+
+/* /dev/vfio/vfio: container.c. */
+int uapi_container_open(struct uvf_run *run, struct uapi_file **filep);
+/* /dev/vfio/N: group.c. Errors: -EBUSY (open, or a device of it is bound through its cdev). */
+int uapi_group_open(struct uapi_group *group, struct uapi_file **filep);
+/* /dev/vfio/devices/vfioN: cdev.c. Any number of times; until it is bound all else is -EINVAL. */
+int uapi_cdev_open(struct uapi_device *device, struct uapi_file **filep);
+/* /dev/iommu: iommufd.c. */
+int uapi_iommufd_open(struct uvf_run *run, struct uapi_file **filep);
+
+/*
+ * What VFIO_GROUP_GET_DEVICE_FD gives: a file of an opening that was made by uapi_device_open(),
+ * which its release takes back. device_file.c.
+ */
+int uapi_device_file_new(struct uapi_device *device, struct uapi_file **filep);
+
+/*
+ * The device behind a device's file: one of the above, or a cdev's that is bound. NULL where
+ * @file is something else or not bound. device_file.c.
+ */
+struct uapi_device *uapi_file_device(struct uapi_file *file);
+/* The group behind a group's file, or NULL. group.c. */
+struct uapi_group *uapi_file_group(struct uapi_file *file);
+
+/*
+ * What a container and the compatibility mode of an iommufd share: type1's ioctls on an address
+ * space. type1.c. @ioas NULL: no IOMMU is set yet. Errors: -ENOTTY for what isn't type1's.
+ */
+struct uapi_call;
+long uapi_type1_ioctl(struct uvf_run *run, struct uapi_ioas *ioas, unsigned iommu_type,
+		      struct uapi_call *call, unsigned command, uint64_t argument);
+/* VFIO_CHECK_EXTENSION's answer. */
+int uapi_type1_extension(uint64_t extension);
+
+/*
+ * The operations of a device that is owned, whichever way: a device file's operations call them,
+ * and so do a bound cdev's, which adds BIND, ATTACH and DETACH. device_ioctl.c, device_access.c.
+ */
+long uapi_device_ioctl(struct uapi_device *device, struct uapi_file *file, struct uapi_call *call,
+		       unsigned command, uint64_t argument);
+ssize_t uapi_device_access(struct uapi_device *device, struct uapi_call *call,
+			   const struct uapi_access *access);
+long uapi_device_mmap(struct uapi_device *device, struct uapi_file *file, struct uapi_call *call,
+		      const struct uapi_mmap *map);
+
+#endif
