@@ -22,20 +22,6 @@ static bool uses_shadow(const struct nvme *ctrl, uint16_t queue)
 	return queue && atomic_load_explicit(&ctrl->shadowed, memory_order_relaxed);
 }
 
-static bool buffer_ready(struct nvme_poller *poller, struct nvme_ring *ring)
-{
-	int ret;
-
-	if (ring->bytes || ring->remote)
-		return true;
-	ret = nvme_ring_pin(poller->ctrl, ring);
-	if (ret == -EAGAIN)
-		poller->retry = true;
-	else if (ret && ret != -EPERM)
-		nvme_fatal(poller->ctrl, "a doorbell buffer's memory is not mapped");
-	return !ret;
-}
-
 /* False: it can't be read now. */
 static bool read_doorbell(struct nvme_poller *poller, uint16_t queue, uint32_t number,
 			  uint32_t *value)
@@ -47,7 +33,7 @@ static bool read_doorbell(struct nvme_poller *poller, uint16_t queue, uint32_t n
 			atomic_load_explicit(&ctrl->doorbells[number], memory_order_acquire));
 		return true;
 	}
-	if (!buffer_ready(poller, &poller->shadow) ||
+	if (!nvme_ring_ready(poller, &poller->shadow, "a doorbell buffer") ||
 	    nvme_ring_read(ctrl, &poller->shadow, number * 4, value, sizeof(*value)))
 		return false;
 	atomic_thread_fence(memory_order_acquire);
@@ -59,7 +45,7 @@ static void write_event_index(struct nvme_poller *poller, uint32_t number, uint3
 {
 	uint32_t bytes = htole32(value);
 
-	if (buffer_ready(poller, &poller->event) &&
+	if (nvme_ring_ready(poller, &poller->event, "a doorbell buffer") &&
 	    nvme_ring_write(poller->ctrl, &poller->event, number * 4, &bytes, sizeof(bytes)))
 		poller->retry = true;
 }

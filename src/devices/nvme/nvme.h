@@ -322,6 +322,13 @@ void nvme_shutdown_done(struct nvme *ctrl, uint16_t status);
 
 /* ring.c: with the poller's lock. 0, -EPERM (bus master off), -EAGAIN (not now), or lost. */
 int nvme_ring_pin(struct nvme *ctrl, struct nvme_ring *ring);
+bool nvme_ring_regain(struct nvme_poller *poller, struct nvme_ring *ring, const char *what);
+/* Whether the ring, which is @what, can be used now. Where its memory stays away: fatal. */
+static inline bool nvme_ring_ready(struct nvme_poller *poller, struct nvme_ring *ring,
+				   const char *what)
+{
+	return ring->bytes || ring->remote || nvme_ring_regain(poller, ring, what);
+}
 void nvme_ring_unpin(struct nvme *ctrl, struct nvme_ring *ring);
 int nvme_ring_read(struct nvme *ctrl, struct nvme_ring *ring, uint32_t offset, void *buf,
 		   size_t size);

@@ -11,21 +11,6 @@
 #define POST_AT	       8 /* completions */
 #define PREFETCH_LINES 8
 
-/* Whether the ring can be used now. */
-static bool ring_ready(struct nvme_poller *poller, struct nvme_ring *ring)
-{
-	int ret;
-
-	if (ring->bytes || ring->remote)
-		return true;
-	ret = nvme_ring_pin(poller->ctrl, ring);
-	if (ret == -EAGAIN)
-		poller->retry = true;
-	else if (ret && ret != -EPERM)
-		nvme_fatal(poller->ctrl, "a queue's memory is not mapped");
-	return !ret;
-}
-
 static uint32_t used(const struct nvme_cq *cq)
 {
 	const struct nvme_cq_state *state = &cq->state;
@@ -103,7 +88,7 @@ static void cq_post(struct nvme_poller *poller, struct nvme_cq *cq)
 	/* What was fetched before bus mastering went completes when it is back. */
 	if (!atomic_load_explicit(&ctrl->bus_master, memory_order_relaxed))
 		return;
-	if (!ring_ready(poller, &cq->ring))
+	if (!nvme_ring_ready(poller, &cq->ring, "a queue"))
 		return;
 	while (done < cq->staged_count) {
 		uint32_t count = cq->staged_count - done;
@@ -238,7 +223,8 @@ bool nvme_sq_process(struct nvme_poller *poller, struct nvme_sq *sq)
 	}
 	if (!nvme_sq_tail(poller, sq) || sq->cq->staged_count || sq->deleting)
 		return false;
-	if (!ring_ready(poller, &sq->ring) || !ring_ready(poller, &sq->cq->ring))
+	if (!nvme_ring_ready(poller, &sq->ring, "a queue") ||
+	    !nvme_ring_ready(poller, &sq->cq->ring, "a queue"))
 		return false;
 	count = fetchable(poller, sq);
 	if (!count)

@@ -7,6 +7,7 @@
 #include "devices/nvme/nvme.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #define GRACE_MS 1000
 
@@ -36,6 +37,20 @@ int nvme_ring_pin(struct nvme *ctrl, struct nvme_ring *ring)
 	if (!ring->lost_since)
 		ring->lost_since = now;
 	return now - ring->lost_since < GRACE_MS ? -EAGAIN : ret;
+}
+
+bool nvme_ring_regain(struct nvme_poller *poller, struct nvme_ring *ring, const char *what)
+{
+	char why[64];
+	int ret = nvme_ring_pin(poller->ctrl, ring);
+
+	if (ret == -EAGAIN) {
+		poller->retry = true;
+	} else if (ret && ret != -EPERM) {
+		snprintf(why, sizeof(why), "%s's memory is not mapped", what);
+		nvme_fatal(poller->ctrl, why);
+	}
+	return !ret;
 }
 
 void nvme_ring_unpin(struct nvme *ctrl, struct nvme_ring *ring)
