@@ -63,11 +63,20 @@ struct uapi_device {
 
 	/* Under the topology lock. */
 	enum uapi_ownership ownership;
-	unsigned openings;	/* UAPI_GROUP */
-	struct uapi_ioas *ioas; /* attached to; a reference */
+	unsigned openings;	   /* UAPI_GROUP */
+	bool uses_container;	   /* UAPI_GROUP: the opening counts in the group's `users` */
+	struct uapi_file *iommufd; /* UAPI_BOUND, and UAPI_GROUP in compat mode; a reference */
+	struct uapi_ioas *ioas;	   /* attached to; a reference */
 };
 
-/* A group: /dev/vfio/NUMBER. It lives as long as the run. */
+/*
+ * A group: /dev/vfio/NUMBER. It lives as long as the run.
+ *
+ * Whoever opens it has it to himself, until his last descriptor of it is gone and so are the
+ * devices that he opened through it and a container: those keep the group open, the group its
+ * container, and the container the address space. An iommufd in compat mode is kept alike, but
+ * devices then don't keep the group open: each keeps the iommufd itself.
+ */
 struct uapi_group {
 	struct uvf_run *run;
 	unsigned number;
@@ -75,9 +84,13 @@ struct uapi_group {
 	size_t device_count;
 
 	/* Under the topology lock. */
-	struct uapi_file *file;	     /* who has it open: one at a time; borrowed */
-	struct uapi_file *container; /* a container or, in compat mode, an iommufd; borrowed: it
-					lets go of its groups when it is released */
+	struct uapi_file *file;	     /* who has it open: one at a time; a reference */
+	struct uapi_file *container; /* a container or, in compat mode, an iommufd; a reference */
+	unsigned users;		     /* devices opened through a container: keep both */
+	unsigned bound; /* devices bound through their cdevs: then it can't be opened */
+	/* Who may let its devices do DMA: a container or an iommufd; counts what claimed it. */
+	const struct uapi_file *owner;
+	unsigned claims;
 };
 
 struct uvf_run {
@@ -101,33 +114,52 @@ struct uvf_run {
 /* ---- Device ownership: device_owner.c ---- */
 
 /*
- * One more opening through the group: the first opens the device and attaches it to @ioas. May
- * take as long as the device does. Not with the topology lock. Errors: -EBUSY (bound to an
- * iommufd), -ENODEV, those of uvf_device_open() and uvf_device_attach().
+ * One more opening through the group, which is open: the first opens the device and attaches it to
+ * what the group is set to. May take as long as the device does. Not with the topology lock.
+ * Errors: -EINVAL (the group has no container, or that has no IOMMU), -EPERM (another device of the
+ * group belongs to another iommufd), -ENODEV, those of uvf_device_open() and uvf_device_attach().
  */
-int uapi_device_open(struct uapi_device *device, struct uapi_ioas *ioas);
+int uapi_device_open(struct uapi_device *device);
 /* Takes an opening back: the last detaches and closes the device. */
 void uapi_device_close(struct uapi_device *device);
 
-/* Binds to an iommufd: opens, not attached. Errors: -EBUSY (any owner), uvf_device_open()'s. */
-int uapi_device_bind(struct uapi_device *device);
+/*
+ * Binds to an iommufd: opens, not attached. Keeps a reference to @iommufd until it is unbound.
+ * Errors: -EBUSY (its group is open), -EINVAL (it has an owner), -EPERM (another device of the
+ * group is bound to another iommufd), uvf_device_open()'s.
+ */
+int uapi_device_bind(struct uapi_device *device, struct uapi_file *iommufd);
 void uapi_device_unbind(struct uapi_device *device);
 /* NULL detaches. Replaces what was attached without a gap. Takes a reference to @ioas. */
 int uapi_device_attach(struct uapi_device *device, struct uapi_ioas *ioas);
-
-/* Whether any device of @group is not free. With the topology lock. */
-bool uapi_group_is_used(const struct uapi_group *group);
 
 /* ---- Files that programs open by path or get from an ioctl ---- */
 
 /* /dev/vfio/vfio: container.c. */
 int uapi_container_open(struct uvf_run *run, struct uapi_file **filep);
+/*
+ * For groups, with the topology lock. Whether @file is a container; the address space it is set to,
+ * with a reference, or NULL; a group that comes, or goes: the last takes the IOMMU with it, and
+ * what is returned (NULL: nothing) has to be put without the lock.
+ */
+bool uapi_file_is_container(const struct uapi_file *file);
+struct uapi_ioas *uapi_container_ioas(struct uapi_file *container);
+int uapi_container_join(struct uapi_file *container);
+struct uapi_ioas *uapi_container_leave(struct uapi_file *container);
 /* /dev/vfio/N: group.c. Errors: -EBUSY (open, or a device of it is bound through its cdev). */
 int uapi_group_open(struct uapi_group *group, struct uapi_file **filep);
 /* /dev/vfio/devices/vfioN: cdev.c. Any number of times; until it is bound all else is -EINVAL. */
 int uapi_cdev_open(struct uapi_device *device, struct uapi_file **filep);
-/* /dev/iommu: iommufd.c. */
+/*
+ * /dev/iommu: iommufd.c. Its objects live as long as there is a reference to its file: groups and
+ * devices keep one, past the last descriptor.
+ */
 int uapi_iommufd_open(struct uvf_run *run, struct uapi_file **filep);
+bool uapi_file_is_iommufd(const struct uapi_file *file);
+/* The compat mode's address space: makes it where there is none. For VFIO_GROUP_SET_CONTAINER. */
+int uapi_iommufd_make_compat(struct uapi_file *iommufd);
+/* That address space, with a reference through @ioasp. Errors: -ENODEV (there is none). */
+int uapi_iommufd_compat_ioas(struct uapi_file *iommufd, struct uapi_ioas **ioasp);
 
 /*
  * What VFIO_GROUP_GET_DEVICE_FD gives: a file of an opening that was made by uapi_device_open(),
@@ -144,14 +176,19 @@ struct uapi_device *uapi_file_device(struct uapi_file *file);
 struct uapi_group *uapi_file_group(struct uapi_file *file);
 
 /*
- * What a container and the compatibility mode of an iommufd share: type1's ioctls on an address
- * space. type1.c. @ioas NULL: no IOMMU is set yet. Errors: -ENOTTY for what isn't type1's.
+ * What a container and the compat mode of an iommufd share: type1's ioctls on an address space, and
+ * VFIO_CHECK_EXTENSION. type1.c. A container has one of these from VFIO_SET_IOMMU on; for an
+ * iommufd it is made up for a call. Errors: -ENOTTY for what isn't type1's.
  */
 struct uapi_call;
-long uapi_type1_ioctl(struct uvf_run *run, struct uapi_ioas *ioas, unsigned iommu_type,
-		      struct uapi_call *call, unsigned command, uint64_t argument);
-/* VFIO_CHECK_EXTENSION's answer. */
-int uapi_type1_extension(uint64_t extension);
+struct uapi_type1 {
+	struct uapi_ioas *ioas; /* NULL: none yet */
+	unsigned version;	/* VFIO_TYPE1_IOMMU or VFIO_TYPE1v2_IOMMU */
+	bool compat;		/* an iommufd's: the kernel's two differ in details */
+	atomic_bool tracks_dirty;
+};
+long uapi_type1_ioctl(struct uapi_type1 *type1, struct uapi_call *call, unsigned command,
+		      uint64_t argument);
 
 /*
  * The operations of a device that is owned, whichever way: a device file's operations call them,
