@@ -59,17 +59,23 @@ int uapi_ioas_copy(struct uapi_ioas *ioas, uint64_t iova, uint64_t size, unsigne
 int uapi_ioas_unmap(struct uapi_ioas *ioas, uint64_t first, uint64_t last, uint64_t *unmapped);
 /* Whether a mapping begins before @first and reaches it, or reaches past @last. */
 bool uapi_ioas_cuts(struct uapi_ioas *ioas, uint64_t first, uint64_t last);
+/* The first mapping, as it was asked for, that reaches into [first, last]; false: there is none. */
+bool uapi_ioas_find(struct uapi_ioas *ioas, uint64_t first, uint64_t last,
+		    struct uvf_iova_range *mapping);
 
 /*
  * VFIO_DMA_UNMAP_FLAG_VADDR and VFIO_DMA_MAP_FLAG_VADDR: the mappings stay while the process that
  * has their memory changes its addresses, or is another. DMA goes on with what was mapped.
- * invalidate: @size is what was found. Errors: -EINVAL (already so; map: not invalid, or another
- * range or permission than mapped).
+ * invalidate: @size is what was found. Errors: -EINVAL (already so: then nothing is changed).
+ * replace: Errors: -ENOENT (nothing is mapped there), -EINVAL (not invalid, or another range than
+ * was mapped).
  */
 int uapi_ioas_vaddr_invalidate(struct uapi_ioas *ioas, uint64_t first, uint64_t last,
 			       uint64_t *size);
 int uapi_ioas_vaddr_replace(struct uapi_ioas *ioas, struct uapi_call *call, uint64_t iova,
 			    uint64_t size, uint64_t vaddr);
+/* Whether any mapping is invalid so: the kernel then lets no group join. */
+bool uapi_ioas_has_invalid_vaddr(struct uapi_ioas *ioas);
 
 /*
  * Where mappings can be: rising ranges, aperture without reserved ones (and within what iommufd's
