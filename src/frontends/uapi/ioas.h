@@ -47,7 +47,8 @@ int uapi_ioas_map_file(struct uapi_ioas *ioas, uint64_t iova, uint64_t size, uns
 		       uint64_t start);
 /*
  * Maps what [source_iova, +size) of @source is: IOMMU_IOAS_COPY. May be the same address space.
- * Errors: also -ENOENT (a part of the source isn't mapped).
+ * Errors: also -ENOENT (a part of the source isn't mapped), -EPERM (UVF_PROT_WRITE, of what is
+ * mapped for reading alone).
  */
 int uapi_ioas_copy(struct uapi_ioas *ioas, uint64_t iova, uint64_t size, unsigned prot,
 		   struct uapi_ioas *source, uint64_t source_iova);
@@ -78,13 +79,11 @@ int uapi_ioas_vaddr_replace(struct uapi_ioas *ioas, struct uapi_call *call, uint
 bool uapi_ioas_has_invalid_vaddr(struct uapi_ioas *ioas);
 
 /*
- * Where mappings can be: rising ranges, aperture without reserved ones (and within what iommufd's
- * IOAS_ALLOW_IOVAS allows). Returns how many there are; fills in at most @max.
+ * Where mappings can be: rising ranges, the aperture without reserved ones. Returns how many there
+ * are; fills in at most @max. (What IOMMU_IOAS_ALLOW_IOVAS allows narrows only the choice that
+ * iommufd.c makes for IOMMU_IOAS_MAP without a fixed address.)
  */
 size_t uapi_ioas_ranges(struct uapi_ioas *ioas, struct uvf_iova_range *ranges, size_t max);
-/* IOMMU_IOAS_ALLOW_IOVAS. Errors: -EADDRINUSE (a mapping is outside), -EINVAL (not rising, or
- * outside what the IOMMU can), -ENOMEM. */
-int uapi_ioas_allow(struct uapi_ioas *ioas, const struct uvf_iova_range *ranges, size_t count);
 
 /* VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL. */
 uint64_t uapi_ioas_available(struct uapi_ioas *ioas);

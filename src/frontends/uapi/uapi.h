@@ -150,6 +150,8 @@ struct uapi_ioas *uapi_container_leave(struct uapi_file *container);
 int uapi_group_open(struct uapi_group *group, struct uapi_file **filep);
 /* /dev/vfio/devices/vfioN: cdev.c. Any number of times; until it is bound all else is -EINVAL. */
 int uapi_cdev_open(struct uapi_device *device, struct uapi_file **filep);
+/* The device behind a cdev's file that is bound; else NULL. For uapi_file_device(). */
+struct uapi_device *uapi_cdev_device(struct uapi_file *file);
 /*
  * /dev/iommu: iommufd.c. Its objects live as long as there is a reference to its file: groups and
  * devices keep one, past the last descriptor.
@@ -160,6 +162,8 @@ bool uapi_file_is_iommufd(const struct uapi_file *file);
 int uapi_iommufd_make_compat(struct uapi_file *iommufd);
 /* That address space, with a reference through @ioasp. Errors: -ENODEV (there is none). */
 int uapi_iommufd_compat_ioas(struct uapi_file *iommufd, struct uapi_ioas **ioasp);
+/* What VFIO_DEVICE_BIND_IOMMUFD gave for @device in this iommufd; 0: it isn't bound to it. */
+uint32_t uapi_iommufd_device_id(struct uapi_file *iommufd, const struct uapi_device *device);
 
 /*
  * What VFIO_GROUP_GET_DEVICE_FD gives: a file of an opening that was made by uapi_device_open(),
