@@ -84,7 +84,8 @@ struct uapi_group {
 	size_t device_count;
 
 	/* Under the topology lock. */
-	struct uapi_file *file;	     /* who has it open: one at a time; a reference */
+	struct uapi_file *file; /* who has it open: one at a time; a reference */
+	bool closing;		/* his last descriptor of it is gone: closes with the last user */
 	struct uapi_file *container; /* a container or, in compat mode, an iommufd; a reference */
 	unsigned users;		     /* devices opened through a container: keep both */
 	unsigned bound; /* devices bound through their cdevs: then it can't be opened */
@@ -133,6 +134,13 @@ void uapi_device_unbind(struct uapi_device *device);
 /* NULL detaches. Replaces what was attached without a gap. Takes a reference to @ioas. */
 int uapi_device_attach(struct uapi_device *device, struct uapi_ioas *ioas);
 
+/*
+ * A group's DMA belongs to one container or iommufd at a time, which may claim it several times.
+ * With the topology lock. Errors: -EPERM (it is another's).
+ */
+int uapi_group_claim(struct uapi_group *group, const struct uapi_file *owner);
+void uapi_group_disclaim(struct uapi_group *group);
+
 /* ---- Files that programs open by path or get from an ioctl ---- */
 
 /* /dev/vfio/vfio: container.c. */
@@ -148,6 +156,8 @@ int uapi_container_join(struct uapi_file *container);
 struct uapi_ioas *uapi_container_leave(struct uapi_file *container);
 /* /dev/vfio/N: group.c. Errors: -EBUSY (open, or a device of it is bound through its cdev). */
 int uapi_group_open(struct uapi_group *group, struct uapi_file **filep);
+/* One of the group's `users` has gone. Without the topology lock. */
+void uapi_group_unuse(struct uapi_group *group);
 /* /dev/vfio/devices/vfioN: cdev.c. Any number of times; until it is bound all else is -EINVAL. */
 int uapi_cdev_open(struct uapi_device *device, struct uapi_file **filep);
 /* The device behind a cdev's file that is bound; else NULL. For uapi_file_device(). */
@@ -181,17 +191,17 @@ struct uapi_group *uapi_file_group(struct uapi_file *file);
 
 /*
  * What a container and the compat mode of an iommufd share: type1's ioctls on an address space, and
- * VFIO_CHECK_EXTENSION. type1.c. A container has one of these from VFIO_SET_IOMMU on; for an
- * iommufd it is made up for a call. Errors: -ENOTTY for what isn't type1's.
+ * VFIO_CHECK_EXTENSION. type1.c. The struct is made up for a call, and whoever calls holds the
+ * reference to the address space. Errors: -ENOTTY for what isn't type1's.
  */
 struct uapi_call;
 struct uapi_type1 {
-	struct uapi_ioas *ioas; /* NULL: none yet */
-	unsigned version;	/* VFIO_TYPE1_IOMMU or VFIO_TYPE1v2_IOMMU */
-	bool compat;		/* an iommufd's: the kernel's two differ in details */
-	atomic_bool tracks_dirty;
+	struct uapi_ioas *ioas;	   /* NULL: none yet */
+	unsigned version;	   /* VFIO_TYPE1_IOMMU or VFIO_TYPE1v2_IOMMU */
+	bool compat;		   /* an iommufd's: the kernel's two differ in details */
+	atomic_bool *tracks_dirty; /* a container's */
 };
-long uapi_type1_ioctl(struct uapi_type1 *type1, struct uapi_call *call, unsigned command,
+long uapi_type1_ioctl(const struct uapi_type1 *type1, struct uapi_call *call, unsigned command,
 		      uint64_t argument);
 
 /*
