@@ -5,6 +5,7 @@
 
 #include <uvfio/client.h>
 #include <uvfio/device.h>
+#include <uvfio/dirty.h>
 #include <uvfio/dma.h>
 #include <uvfio/iommu.h>
 #include <uvfio/model.h>

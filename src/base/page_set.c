@@ -208,22 +208,38 @@ static void take_slice(struct taking *taking)
 		take_level(taking, top, word);
 }
 
+/* The slice with the lowest number from @number on. */
+static struct uvf_page_slice *next_slice(const struct uvf_page_set *set, uint64_t number)
+{
+	struct uvf_page_slice *found = NULL;
+
+	for (unsigned i = 0; i < UVF_SLICE_HASH; i++) {
+		struct uvf_page_slice *slice =
+			atomic_load_explicit(&set->slices[i], memory_order_acquire);
+
+		for (; slice; slice = slice->next)
+			if (slice->number >= number && (!found || slice->number < found->number))
+				found = slice;
+	}
+	return found;
+}
+
 void uvf_page_set_take(struct uvf_page_set *set, uint64_t first, uint64_t last, bool clear,
 		       void (*fn)(void *opaque, uint64_t page, uint64_t bits), void *opaque)
 {
-	uint64_t number = first >> UVF_SLICE_PAGES, end = last >> UVF_SLICE_PAGES;
+	uint64_t begin = first >> UVF_SLICE_PAGES, end = last >> UVF_SLICE_PAGES;
+	struct uvf_page_slice *slice = next_slice(set, begin);
 
-	for (; number <= end; number++) {
+	for (; slice && slice->number <= end; slice = next_slice(set, slice->number + 1)) {
 		struct taking taking = {
-			.slice = uvf_page_set_slice(set, number << UVF_SLICE_PAGES),
-			.first = number == first >> UVF_SLICE_PAGES ? first & SLICE_MASK : 0,
-			.last = number == end ? last & SLICE_MASK : SLICE_MASK,
+			.slice = slice,
+			.first = slice->number == begin ? first & SLICE_MASK : 0,
+			.last = slice->number == end ? last & SLICE_MASK : SLICE_MASK,
 			.clear = clear,
 			.fn = fn,
 			.opaque = opaque,
 		};
 
-		if (taking.slice)
-			take_slice(&taking);
+		take_slice(&taking);
 	}
 }

@@ -48,6 +48,12 @@ struct uvf_address_space *uvf_attachment_space(struct uvf_attachment *attachment
  */
 void uvf_attachment_enable(struct uvf_attachment *attachment, bool bus_master);
 
+/*
+ * Whether the device writes to memory without telling us (one in another process). While one that
+ * does is attached, all that is mapped for writing counts as dirty. From when this returns.
+ */
+void uvf_attachment_set_silent(struct uvf_attachment *attachment, bool silent);
+
 /* As their namesakes in dma.h. */
 int uvf_attachment_read(struct uvf_attachment *attachment, uvf_iova_t iova, void *buf, size_t size);
 int uvf_attachment_write(struct uvf_attachment *attachment, uvf_iova_t iova, const void *buf,

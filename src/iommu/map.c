@@ -101,6 +101,8 @@ static int map_locked(struct uvf_address_space *space, uvf_iova_t first, uvf_iov
 	if (uvf_interval_map_next(&space->map, first, &other) && other.first <= last)
 		return -EEXIST;
 	error = check_limits(space, size);
+	if (!error)
+		error = uvf_dirty_prepare(space, first, last);
 	if (error)
 		return error;
 	mmaps = memory->kind->window_get(memory, offset, size, &window);

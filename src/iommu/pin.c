@@ -8,8 +8,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "iommu/iommu.h"
-
 static unsigned narrow_shard(uvf_iova_t iova)
 {
 	return (unsigned)(((iova >> UVF_PIN_STRETCH) * 0x9e3779b97f4a7c15ULL) >> 58);
@@ -54,7 +52,7 @@ void uvf_pins_add(struct uvf_pins *pins, struct uvf_pin *pin, void *owner, unsig
 	pthread_mutex_unlock(&shard->lock);
 }
 
-void uvf_attachment_unpin(struct uvf_pin *pin)
+void uvf_pins_remove(struct uvf_pin *pin)
 {
 	struct uvf_pin_shard *shard = pin->shard;
 	struct uvf_pins *pins = shard->pins;

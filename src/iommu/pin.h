@@ -38,6 +38,7 @@ void uvf_pins_init(struct uvf_pins *pins);
 void uvf_pins_destroy(struct uvf_pins *pins);
 /* @owner is the view that it is made through. @thread is any number that differs by thread. */
 void uvf_pins_add(struct uvf_pins *pins, struct uvf_pin *pin, void *owner, unsigned thread);
+void uvf_pins_remove(struct uvf_pin *pin);
 /*
  * Waits until no pin of @owner (NULL: of anybody) overlaps [first, last].
  */

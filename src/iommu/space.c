@@ -94,6 +94,7 @@ void uvf_address_space_put(struct uvf_address_space *space)
 	}
 	uvf_interval_map_destroy(&space->map);
 	uvf_pins_destroy(&space->pins);
+	uvf_dirty_log_free(atomic_load(&space->log));
 	pthread_cond_destroy(&space->changed);
 	pthread_mutex_destroy(&space->lock);
 	free(space->files.bucket);

@@ -18,6 +18,7 @@
 
 #include "base/interval_map.h"
 #include "base/readers.h"
+#include "iommu/dirty.h"
 #include "iommu/file.h"
 #include "iommu/iommu.h"
 #include "iommu/memory.h"
@@ -39,6 +40,8 @@ struct uvf_view {
 	struct uvf_address_space *space;
 	struct uvf_attachment *attachment;
 	struct uvf_view *next; /* the address space's list */
+	bool silent;	       /* counts in the address space's `silent` */
+	bool logging;	       /* the address space's log counts in the attachment's `logging` */
 	unsigned callbacks;    /* of the attachment that run now; it stays in the list meanwhile */
 	bool active;	       /* transfers may be using it */
 	struct uvf_hint hint[UVF_HINTS];
@@ -47,6 +50,9 @@ struct uvf_view {
 struct uvf_attachment {
 	/* The view while bus mastering is on, for transfers: loaded as a reader. Else NULL. */
 	_Atomic(struct uvf_view *) active;
+	_Atomic(unsigned) logging;	     /* how many logs writes go to */
+	_Atomic(struct uvf_dirty_log *) log; /* its own, or NULL: loaded as a reader */
+	bool silent;			     /* its device doesn't tell us what it writes */
 	pthread_mutex_t lock; /* the next two, and changes of `active`; before a space's lock */
 	struct uvf_view *view;
 	bool bus_master;
@@ -64,6 +70,8 @@ struct uvf_going {
 struct uvf_address_space {
 	struct uvf_interval_map map; /* interval: (value, object) as in memory.h */
 	struct uvf_pins pins;
+	_Atomic(struct uvf_dirty_log *) log; /* NULL: off. Changed with the lock held */
+	_Atomic(unsigned) silent;	     /* views of attachments that are */
 	_Atomic(uint64_t) references;
 	uint64_t page_sizes;
 	struct uvf_iova_range aperture;
@@ -100,6 +108,11 @@ struct uvf_mapping uvf_mapping_of(const struct uvf_interval *interval);
 void uvf_space_synchronize(struct uvf_address_space *space);
 /* With the lock held: waits until nothing in [first, last] is going. */
 void uvf_space_settle(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last);
+/* With the lock held: settles [first, last]; -EINVAL where it cuts a mapping. */
+int uvf_unmap_check(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last);
+/* With the lock held, which it drops meanwhile, after uvf_unmap_check(). */
+void uvf_unmap_locked(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last,
+		      uint64_t *unmapped);
 /* With the lock held: @memory leaves the table of files if nothing maps it. */
 void uvf_space_forget_file(struct uvf_address_space *space, struct uvf_memory *memory);
 /* With the lock held: gives up what a mapping that has gone held and counted. */

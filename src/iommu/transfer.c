@@ -19,13 +19,26 @@ static unsigned needed_prot(enum direction direction)
 	return direction == WRITE_MEMORY ? UVF_PROT_WRITE : UVF_PROT_READ;
 }
 
+/* What was written outside a section: logged if the address space is still the same. */
+static void mark_if_still(struct uvf_attachment *attachment, const struct uvf_view *view,
+			  uvf_iova_t iova, uvf_iova_t last)
+{
+	struct uvf_reading reading = uvf_readers_enter(&attachment->readers);
+	struct uvf_view *active = atomic_load_explicit(&attachment->active, memory_order_acquire);
+
+	if (active && active == view)
+		uvf_dirty_mark(active, iova, last);
+	uvf_readers_exit(reading);
+}
+
 /*
  * A transfer to memory that isn't mapped here. Called inside the section @reading, which it leaves:
  * the memory stays by a reference, and where the calls end by themselves a pin says that one is on.
  */
-static int transfer_by_call(struct uvf_view *view, struct uvf_reading reading,
-			    struct uvf_memory *memory, enum direction direction, uvf_iova_t iova,
-			    uint64_t offset, void *buf, size_t size)
+static int transfer_by_call(struct uvf_attachment *attachment, struct uvf_view *view,
+			    struct uvf_reading reading, struct uvf_memory *memory,
+			    enum direction direction, uvf_iova_t iova, uint64_t offset, void *buf,
+			    size_t size)
 {
 	struct uvf_pin pin = {
 		.first = iova,
@@ -43,6 +56,8 @@ static int transfer_by_call(struct uvf_view *view, struct uvf_reading reading,
 					   : memory->kind->read(memory, offset, buf, size);
 	if (pinned)
 		uvf_attachment_unpin(&pin);
+	else if (direction == WRITE_MEMORY)
+		mark_if_still(attachment, view, iova, pin.last);
 	uvf_memory_put(memory);
 	return result;
 }
@@ -85,14 +100,19 @@ static int transfer_piece(struct uvf_attachment *attachment, enum direction dire
 		memory = uvf_object_window(entry->object)->memory;
 		if (memory->kind->ends && *size > SECTION_MAX)
 			*size = SECTION_MAX;
-		return transfer_by_call(view, reading, memory, direction, iova, at, buf, *size);
+		return transfer_by_call(attachment, view, reading, memory, direction, iova, at, buf,
+					*size);
 	}
 	if (*size > SECTION_MAX)
 		*size = SECTION_MAX;
-	if (direction == WRITE_MEMORY)
+	if (direction == WRITE_MEMORY) {
 		result = uvf_guard_copy((void *)(uintptr_t)at, buf, *size);
-	else
+		/* If it failed it may have written a part. */
+		if (atomic_load_explicit(&attachment->logging, memory_order_relaxed))
+			uvf_dirty_mark(view, iova, iova + (*size - 1));
+	} else {
 		result = uvf_guard_copy(buf, (const void *)(uintptr_t)at, *size);
+	}
 out:
 	uvf_readers_exit(reading);
 	return result;
@@ -156,6 +176,9 @@ static __attribute__((noinline)) int transfer_by_search(struct uvf_attachment *a
 	void *at = place ? address_at(place, direction, iova, size) : NULL;
 	int result = at ? copy(direction, at, buf, size) : 0;
 
+	if (at && direction == WRITE_MEMORY &&
+	    atomic_load_explicit(&attachment->logging, memory_order_relaxed))
+		uvf_dirty_mark(view, iova, iova + (size - 1));
 	uvf_readers_exit(reading);
 	return at ? result : transfer(attachment, direction, iova, buf, size);
 }
@@ -166,6 +189,18 @@ static __attribute__((noinline)) int copy_and_exit(void *to, const void *from, s
 {
 	int result = uvf_guard_copy(to, from, size);
 
+	uvf_readers_exit(reading);
+	return result;
+}
+
+/* Inside the section @reading, which it ends: a write that is logged. */
+static __attribute__((noinline)) int write_and_log(struct uvf_view *view, void *to,
+						   const void *from, size_t size, uvf_iova_t iova,
+						   struct uvf_reading reading)
+{
+	int result = uvf_guard_copy(to, from, size);
+
+	uvf_dirty_mark(view, iova, iova + (size - 1));
 	uvf_readers_exit(reading);
 	return result;
 }
@@ -199,6 +234,10 @@ static inline __attribute__((always_inline)) int transfer_again(struct uvf_attac
 	}
 	to = direction == WRITE_MEMORY ? at : buf;
 	from = direction == WRITE_MEMORY ? buf : at;
+	if (direction == WRITE_MEMORY &&
+	    __builtin_expect(atomic_load_explicit(&attachment->logging, memory_order_relaxed) != 0,
+			     0))
+		return write_and_log(view, to, from, size, iova, reading);
 	if (size == 8)
 		result = uvf_guard_move8(to, from);
 	else if (size == 4)
@@ -254,6 +293,8 @@ int uvf_attachment_compare_and_swap(struct uvf_attachment *attachment, uvf_iova_
 	result = uvf_is_aligned(at, size) ? uvf_guard_compare_and_swap((void *)(uintptr_t)at, size,
 								       expected, desired)
 					  : -EINVAL;
+	if (result == 1 && atomic_load_explicit(&attachment->logging, memory_order_relaxed))
+		uvf_dirty_mark(view, iova, iova + (size - 1));
 out:
 	uvf_readers_exit(reading);
 	return result;

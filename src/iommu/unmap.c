@@ -108,7 +108,14 @@ static void finish(struct uvf_address_space *space, const struct uvf_interval *g
 	pthread_cond_broadcast(&space->changed);
 }
 
-static uint64_t unmap_locked(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last)
+int uvf_unmap_check(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last)
+{
+	uvf_space_settle(space, first, last);
+	return cuts_nothing(space, first, last) ? 0 : -EINVAL;
+}
+
+void uvf_unmap_locked(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last,
+		      uint64_t *unmapped)
 {
 	struct uvf_interval few[SMALL_BATCH], *many = NULL, *batch = few;
 	size_t count, size = SMALL_BATCH;
@@ -128,13 +135,14 @@ static uint64_t unmap_locked(struct uvf_address_space *space, uvf_iova_t first, 
 		}
 	}
 	free(many);
-	return bytes;
+	if (unmapped)
+		*unmapped = bytes;
 }
 
 int uvf_unmap(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size, uint64_t *unmapped)
 {
 	uvf_iova_t last = UINT64_MAX;
-	uint64_t bytes;
+	int ret;
 
 	if (unmapped)
 		*unmapped = 0;
@@ -145,14 +153,11 @@ int uvf_unmap(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size, u
 			return -EOVERFLOW;
 	}
 	pthread_mutex_lock(&space->lock);
-	uvf_space_settle(space, iova, last);
-	if (!cuts_nothing(space, iova, last)) {
-		pthread_mutex_unlock(&space->lock);
-		return -EINVAL;
+	ret = uvf_unmap_check(space, iova, last);
+	if (!ret) {
+		uvf_unmap_locked(space, iova, last, unmapped);
+		uvf_dirty_forget(space, iova, last);
 	}
-	bytes = unmap_locked(space, iova, last);
 	pthread_mutex_unlock(&space->lock);
-	if (unmapped)
-		*unmapped = bytes;
-	return 0;
+	return ret;
 }

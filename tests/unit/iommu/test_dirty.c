@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Dirty logs against an oracle that knows each page that was written: exactly, one step after the
+ * other; and with several threads that write, pin and are reported at once, that nothing written
+ * goes unreported.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "iommu/iommu.h"
+
+#include <uvfio/dirty.h>
+
+#define PAGE  4096ULL
+#define PAGES 512ULL /* of memory, mapped at BASE in blocks */
+#define BLOCK 16ULL  /* pages of a mapping */
+#define BASE  (7 * PAGE)
+#define PINS  8
+#define STEPS 1000000
+
+static uint64_t state_of_random = 1;
+
+static uint64_t random_below(uint64_t limit)
+{
+	state_of_random = state_of_random * 6364136223846793005ULL + 1442695040888963407ULL;
+	return (state_of_random >> 33) % limit;
+}
+
+static const struct uvf_attachment_ops no_ops;
+
+struct world {
+	struct uvf_address_space *space;
+	struct uvf_memory *memory;
+	struct uvf_attachment *attachment;
+	uint8_t *bytes;
+	bool on;
+	bool mapped[PAGES / BLOCK];
+	bool dirty[2 * PAGES]; /* by number of the page: must be, and exactly is, in the log */
+	struct uvf_pin pin[PINS];
+	bool pinned[PINS];
+};
+
+static void world_begin(struct world *world)
+{
+	memset(world, 0, sizeof(*world));
+	world->bytes = aligned_alloc(PAGE, PAGES * PAGE);
+	memset(world->bytes, 0, PAGES * PAGE);
+	assert_int_equal(uvf_address_space_new(NULL, &world->space), 0);
+	assert_int_equal(uvf_memory_new_local(world->bytes, PAGES * PAGE, &world->memory), 0);
+	assert_int_equal(uvf_attachment_new(&no_ops, NULL, &world->attachment), 0);
+	assert_int_equal(uvf_attachment_set(world->attachment, world->space), 0);
+	uvf_attachment_enable(world->attachment, true);
+}
+
+static void world_end(struct world *world)
+{
+	for (unsigned i = 0; i < PINS; i++)
+		if (world->pinned[i])
+			uvf_attachment_unpin(&world->pin[i]);
+	uvf_attachment_free(world->attachment);
+	uvf_address_space_put(world->space);
+	uvf_memory_put(world->memory);
+	free(world->bytes);
+}
+
+static void map_block(struct world *world, uint64_t block)
+{
+	assert_int_equal(uvf_map(world->space, BASE + block * BLOCK * PAGE, BLOCK * PAGE,
+				 UVF_PROT_RW, world->memory, block * BLOCK * PAGE),
+			 0);
+	world->mapped[block] = true;
+}
+
+/* ---- One step after the other ---- */
+
+static void mark(struct world *world, uint64_t first, uint64_t last)
+{
+	for (uint64_t page = first; world->on && page <= last; page++)
+		world->dirty[BASE / PAGE + page] = true;
+}
+
+static void write_some(struct world *world)
+{
+	static const uint8_t data[3 * PAGE];
+	uint64_t at = random_below(PAGES * PAGE - 1), size = 1 + random_below(sizeof(data));
+	int ret;
+
+	if (size > PAGES * PAGE - at)
+		size = PAGES * PAGE - at;
+	switch (random_below(3)) {
+	case 0:
+		at = at / 8 * 8;
+		size = 8;
+		break;
+	case 1:
+		if (size > 16)
+			size = 16;
+	}
+	if (size > PAGES * PAGE - at)
+		size = PAGES * PAGE - at;
+	ret = uvf_attachment_write(world->attachment, BASE + at, data, size);
+	/* Block by block, up to the first that isn't mapped. */
+	for (uint64_t page = at / PAGE; page <= (at + size - 1) / PAGE; page++) {
+		if (!world->mapped[page / BLOCK]) {
+			assert_int_equal(ret, -EFAULT);
+			return;
+		}
+		mark(world, page, page);
+	}
+	assert_int_equal(ret, 0);
+}
+
+static void swap_some(struct world *world)
+{
+	uint64_t page = random_below(PAGES), expected = 1 - random_below(2);
+	bool wins = expected == 0;
+	int ret = uvf_attachment_compare_and_swap(world->attachment, BASE + page * PAGE, 8,
+						  &expected, 0);
+
+	if (!world->mapped[page / BLOCK]) {
+		assert_int_equal(ret, -EFAULT);
+		return;
+	}
+	assert_int_equal(ret, wins);
+	if (wins)
+		mark(world, page, page);
+}
+
+static uint64_t pin_page(const struct uvf_pin *pin)
+{
+	return (pin->first - BASE) / PAGE;
+}
+
+static void pin_some(struct world *world)
+{
+	unsigned i = (unsigned)random_below(PINS);
+	uint64_t page = random_below(PAGES - 2);
+	unsigned prot = random_below(4) ? UVF_PROT_WRITE : UVF_PROT_READ;
+	struct iovec iov[4];
+
+	if (world->pinned[i]) {
+		struct uvf_pin *pin = &world->pin[i];
+
+		if (pin->prot & UVF_PROT_WRITE)
+			mark(world, pin_page(pin), (pin->last - BASE) / PAGE);
+		uvf_attachment_unpin(pin);
+		world->pinned[i] = false;
+		return;
+	}
+	world->pinned[i] = uvf_attachment_pin(world->attachment, BASE + page * PAGE, 2 * PAGE, prot,
+					      &world->pin[i], iov, 4) > 0;
+}
+
+static bool is_pinned(const struct world *world, uint64_t page)
+{
+	for (unsigned i = 0; i < PINS; i++)
+		if (world->pinned[i] && world->pin[i].prot & UVF_PROT_WRITE &&
+		    pin_page(&world->pin[i]) <= page && page <= pin_page(&world->pin[i]) + 1)
+			return true;
+	return false;
+}
+
+/* Checks a bitmap of [first, first + count) pages, in bits of @ratio pages. */
+static void check_bitmap(struct world *world, const uint64_t *bitmap, uint64_t first,
+			 uint64_t count, uint64_t ratio)
+{
+	for (uint64_t bit = 0; bit < count / ratio; bit++) {
+		bool expected = false;
+
+		for (uint64_t i = 0; i < ratio; i++) {
+			uint64_t page = first + bit * ratio + i;
+
+			expected |= world->dirty[page] ||
+				    (page >= BASE / PAGE && is_pinned(world, page - BASE / PAGE));
+		}
+		assert_int_equal(bitmap[bit / 64] >> bit % 64 & 1, expected);
+	}
+}
+
+static void forget(struct world *world, uint64_t first, uint64_t count)
+{
+	for (uint64_t page = first; page < first + count; page++)
+		world->dirty[page] = false;
+}
+
+static void report_some(struct world *world)
+{
+	uint64_t ratio = 1ULL << (random_below(2) ? 0 : random_below(6));
+	uint64_t first = random_below(PAGES) / ratio * ratio;
+	uint64_t count = (1 + random_below(PAGES / ratio)) * ratio;
+	uint64_t bitmap[PAGES / 64 + 2] = {0};
+	unsigned flags = random_below(3) ? 0 : UVF_DIRTY_KEEP;
+	int ret = uvf_dirty_report(world->space, first * PAGE, count * PAGE, ratio * PAGE, flags,
+				   bitmap, sizeof(bitmap));
+
+	if (!world->on) {
+		assert_int_equal(ret, -EINVAL);
+		return;
+	}
+	assert_int_equal(ret, 0);
+	check_bitmap(world, bitmap, first, count, ratio);
+	if (flags & UVF_DIRTY_KEEP)
+		return;
+	forget(world, first, count);
+	if (random_below(4))
+		return;
+	/* It didn't reach the one who asked. */
+	uvf_dirty_restore(world->space, first * PAGE, count * PAGE, ratio * PAGE, bitmap);
+	for (uint64_t bit = 0; bit < count / ratio; bit++)
+		for (uint64_t i = 0; bitmap[bit / 64] >> bit % 64 & 1 && i < ratio; i++)
+			world->dirty[first + bit * ratio + i] = true;
+}
+
+static bool block_is_pinned(const struct world *world, uint64_t block)
+{
+	for (unsigned i = 0; i < PINS; i++)
+		if (world->pinned[i] && pin_page(&world->pin[i]) / BLOCK <= block &&
+		    block <= (pin_page(&world->pin[i]) + 1) / BLOCK)
+			return true;
+	return false;
+}
+
+static void change_block(struct world *world)
+{
+	uint64_t block = random_below(PAGES / BLOCK), iova = BASE + block * BLOCK * PAGE;
+	uint64_t bitmap[2] = {0}, unmapped;
+
+	if (!world->mapped[block]) {
+		map_block(world, block);
+		return;
+	}
+	if (block_is_pinned(world, block))
+		return;
+	if (world->on && random_below(2)) {
+		assert_int_equal(uvf_unmap_dirty(world->space, iova, BLOCK * PAGE, &unmapped, PAGE,
+						 bitmap, sizeof(bitmap)),
+				 0);
+		check_bitmap(world, bitmap, iova / PAGE, BLOCK, 1);
+	} else {
+		assert_int_equal(uvf_unmap(world->space, iova, BLOCK * PAGE, &unmapped), 0);
+	}
+	assert_int_equal(unmapped, BLOCK * PAGE);
+	world->mapped[block] = false;
+	forget(world, iova / PAGE, BLOCK);
+}
+
+static void switch_log(struct world *world)
+{
+	if (random_below(20))
+		return;
+	if (random_below(3)) {
+		assert_int_equal(uvf_dirty_start(world->space), 0);
+		world->on = true;
+	} else {
+		uvf_dirty_stop(world->space);
+		world->on = false;
+		memset(world->dirty, 0, sizeof(world->dirty));
+	}
+	assert_int_equal(uvf_dirty_is_on(world->space), world->on);
+}
+
+static void is_exact(void **state)
+{
+	struct world world;
+
+	world_begin(&world);
+	for (unsigned i = 0; i < STEPS; i++) {
+		uint64_t kind = random_below(64);
+
+		if (kind == 0)
+			switch_log(&world);
+		else if (kind < 3)
+			report_some(&world);
+		else if (kind < 5)
+			change_block(&world);
+		else if (kind < 15)
+			pin_some(&world);
+		else if (kind < 20)
+			swap_some(&world);
+		else
+			write_some(&world);
+	}
+	world_end(&world);
+}
+
+/* ---- What is refused, and leaves the log as it is ---- */
+
+static void refusals(void **state)
+{
+	struct world world;
+	uint64_t bitmap[1024] = {0}, large = 1ULL << 27;
+
+	world_begin(&world);
+	map_block(&world, 0);
+	assert_int_equal(uvf_dirty_report(world.space, 0, PAGE, PAGE, 0, bitmap, 8), -EINVAL);
+	assert_int_equal(uvf_dirty_start(world.space), 0);
+	assert_int_equal(uvf_dirty_start(world.space), 0);
+	assert_int_equal(uvf_attachment_write(world.attachment, BASE, "x", 1), 0);
+	/* 128 MiB want 4 KiB of bitmap. */
+	assert_int_equal(uvf_dirty_bitmap_size(large, PAGE), 4096);
+	assert_int_equal(uvf_dirty_report(world.space, 0, large, PAGE, 0, bitmap, 8), -EINVAL);
+	assert_int_equal(uvf_dirty_report(world.space, 0, large, PAGE, 0, bitmap, 4095), -EINVAL);
+	assert_int_equal(uvf_dirty_report(world.space, 0, 0, PAGE, 0, bitmap, 8), -EINVAL);
+	assert_int_equal(uvf_dirty_report(world.space, 1, PAGE, PAGE, 0, bitmap, 8), -EINVAL);
+	assert_int_equal(uvf_dirty_report(world.space, 0, PAGE + 1, PAGE, 0, bitmap, 8), -EINVAL);
+	assert_int_equal(uvf_dirty_report(world.space, 0, PAGE, 0, 0, bitmap, 8), -EINVAL);
+	assert_int_equal(uvf_dirty_report(world.space, 0, 3 * PAGE, 3 * PAGE, 0, bitmap, 8),
+			 -EINVAL);
+	assert_int_equal(uvf_dirty_report(world.space, -PAGE, 2 * PAGE, PAGE, 0, bitmap, 8),
+			 -EOVERFLOW);
+	assert_int_equal(uvf_unmap_dirty(world.space, BASE, PAGE, NULL, PAGE, bitmap, 8), -EINVAL);
+	assert_int_equal(bitmap[0], 0);
+	assert_int_equal(uvf_dirty_report(world.space, 0, large, PAGE, 0, bitmap, 4096), 0);
+	assert_int_equal(bitmap[0], 1 << BASE / PAGE);
+	/* The last page of all. */
+	assert_int_equal(uvf_dirty_report(world.space, -PAGE, PAGE, PAGE, 0, bitmap, 8), 0);
+	world_end(&world);
+}
+
+/* Bits smaller than the log's pages. */
+static void small_bits(void **state)
+{
+	struct uvf_address_space_config config = {.page_sizes = 0x10000};
+	struct world world;
+	uint64_t bitmap[1] = {0};
+
+	world_begin(&world);
+	uvf_address_space_put(world.space);
+	assert_int_equal(uvf_address_space_new(&config, &world.space), 0);
+	uvf_attachment_set(world.attachment, world.space);
+	assert_int_equal(uvf_map(world.space, 0, 0x10000, UVF_PROT_RW, world.memory, 0), 0);
+	assert_int_equal(uvf_dirty_start(world.space), 0);
+	assert_int_equal(uvf_attachment_write(world.attachment, 0x1234, "x", 1), 0);
+	assert_int_equal(uvf_dirty_report(world.space, 0x3000, 0x2000, 0x1000, 0, bitmap, 8), 0);
+	assert_int_equal(bitmap[0], 3);
+	bitmap[0] = 0;
+	assert_int_equal(uvf_dirty_report(world.space, 0, 0x20000, 0x1000, 0, bitmap, 8), 0);
+	assert_int_equal(bitmap[0], 0xffff);
+	bitmap[0] = 0;
+	assert_int_equal(uvf_dirty_report(world.space, 0, 0x20000, 0x1000, 0, bitmap, 8), 0);
+	assert_int_equal(bitmap[0], 0);
+	world_end(&world);
+}
+
+/* A device that doesn't tell makes all that is mapped for writing dirty, from and until at once. */
+static void silent(void **state)
+{
+	struct world world;
+	struct uvf_attachment *other;
+	uint64_t bitmap[1] = {0};
+
+	world_begin(&world);
+	map_block(&world, 0);
+	assert_int_equal(uvf_map(world.space, 0, PAGE, UVF_PROT_READ, world.memory, 0), 0);
+	assert_int_equal(uvf_dirty_start(world.space), 0);
+	assert_int_equal(uvf_attachment_new(&no_ops, NULL, &other), 0);
+	uvf_attachment_set_silent(other, true);
+	assert_int_equal(uvf_attachment_set(other, world.space), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		bitmap[0] = 0;
+		assert_int_equal(uvf_dirty_report(world.space, 0, 64 * PAGE, PAGE, 0, bitmap, 8),
+				 0);
+		assert_int_equal(bitmap[0], 0xffffULL << BASE / PAGE);
+	}
+	uvf_attachment_set_silent(other, false);
+	bitmap[0] = 0;
+	assert_int_equal(uvf_dirty_report(world.space, 0, 64 * PAGE, PAGE, 0, bitmap, 8), 0);
+	assert_int_equal(bitmap[0], 0);
+	uvf_attachment_set_silent(other, true);
+	uvf_attachment_free(other);
+	assert_int_equal(uvf_dirty_report(world.space, 0, 64 * PAGE, PAGE, 0, bitmap, 8), 0);
+	assert_int_equal(bitmap[0], 0);
+	world_end(&world);
+}
+
+/* ---- Several threads at once ---- */
+
+#define WRITERS 3
+#define WRITES	200000
+
+struct race {
+	struct world world;
+	atomic_uint writers;
+	uint64_t copy[PAGES][PAGE / 8]; /* of each page when it was last reported */
+};
+
+static void *write_many(void *opaque)
+{
+	struct race *race = opaque;
+	uint64_t random = (uintptr_t)&random;
+	struct uvf_attachment *attachment;
+
+	assert_int_equal(uvf_attachment_new(&no_ops, NULL, &attachment), 0);
+	assert_int_equal(uvf_attachment_set(attachment, race->world.space), 0);
+	uvf_attachment_enable(attachment, true);
+	for (unsigned i = 0; i < WRITES; i++) {
+		uint64_t page, iova;
+
+		random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+		page = (random >> 40) % PAGES;
+		iova = BASE + page * PAGE + (random >> 33) % 16 * 8;
+		if (i % 8) {
+			uvf_attachment_write(attachment, iova, &random, 8);
+		} else {
+			struct iovec iov;
+			struct uvf_pin pin;
+
+			assert_int_equal(uvf_attachment_pin(attachment, iova, 8, UVF_PROT_WRITE,
+							    &pin, &iov, 1),
+					 1);
+			*(_Atomic(uint64_t) *)iov.iov_base = random;
+			uvf_attachment_unpin(&pin);
+		}
+	}
+	uvf_attachment_free(attachment);
+	atomic_fetch_sub(&race->writers, 1);
+	return NULL;
+}
+
+/* As who moves a guest's memory does: what is reported is copied, once the report is there. */
+static void report_all(struct race *race)
+{
+	uint64_t bitmap[PAGES / 64] = {0};
+	_Atomic(uint64_t) *words = (_Atomic(uint64_t) *)race->world.bytes;
+
+	assert_int_equal(uvf_dirty_report(race->world.space, BASE, PAGES * PAGE, PAGE, 0, bitmap,
+					  sizeof(bitmap)),
+			 0);
+	for (unsigned page = 0; page < PAGES; page++)
+		for (unsigned i = 0; bitmap[page / 64] >> page % 64 & 1 && i < PAGE / 8; i++)
+			race->copy[page][i] = atomic_load_explicit(&words[page * PAGE / 8 + i],
+								   memory_order_relaxed);
+}
+
+static void nothing_is_missed(void **state)
+{
+	struct race *race = calloc(1, sizeof(*race));
+	pthread_t threads[WRITERS];
+
+	world_begin(&race->world);
+	for (uint64_t block = 0; block < PAGES / BLOCK; block++)
+		map_block(&race->world, block);
+	assert_int_equal(uvf_dirty_start(race->world.space), 0);
+	atomic_store(&race->writers, WRITERS);
+	for (unsigned i = 0; i < WRITERS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, write_many, race), 0);
+	while (atomic_load(&race->writers))
+		report_all(race);
+	for (unsigned i = 0; i < WRITERS; i++)
+		pthread_join(threads[i], NULL);
+	report_all(race);
+	assert_memory_equal(race->copy, race->world.bytes, PAGES * PAGE);
+	world_end(&race->world);
+	free(race);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(refusals),
+		cmocka_unit_test(small_bits),
+		cmocka_unit_test(silent),
+		cmocka_unit_test(is_exact),
+		cmocka_unit_test(nothing_is_missed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
