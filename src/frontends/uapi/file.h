@@ -57,7 +57,7 @@ struct uapi_file_ops {
 struct uapi_file {
 	struct uvf_run *run;
 	const struct uapi_file_ops *ops;
-	dev_t rdev;	       /* what fstat() tells: a character device with this number */
+	dev_t rdev; /* what fstat() tells: a character device with this number; 0: an anon_inode */
 	atomic_ulong position; /* lseek()'s: of a device */
 
 	/* files.c's. */
