@@ -24,6 +24,7 @@ void uvf_attachment_free(struct uvf_attachment *attachment)
 	if (!attachment)
 		return;
 	uvf_attachment_set(attachment, NULL);
+	uvf_attachment_log_stop(attachment);
 	pthread_mutex_destroy(&attachment->lock);
 	free(attachment);
 }

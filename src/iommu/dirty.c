@@ -300,14 +300,11 @@ int uvf_dirty_report(struct uvf_address_space *space, uvf_iova_t iova, uint64_t 
 	return ret;
 }
 
-void uvf_dirty_restore(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size,
-		       uint64_t page_size, const uint64_t *bitmap)
+static void restore(struct uvf_dirty_log *log, uvf_iova_t iova, uint64_t size, uint64_t page_size,
+		    const uint64_t *bitmap)
 {
 	uint64_t words = uvf_dirty_bitmap_size(size, page_size) / 8;
-	struct uvf_dirty_log *log;
 
-	pthread_mutex_lock(&space->lock);
-	log = atomic_load_explicit(&space->log, memory_order_relaxed);
 	for (uint64_t i = 0; log && i < words; i++)
 		for (uint64_t bits = bitmap[i]; bits; bits &= bits - 1) {
 			uint64_t bit = i * 64 + (uint64_t)__builtin_ctzll(bits);
@@ -315,6 +312,14 @@ void uvf_dirty_restore(struct uvf_address_space *space, uvf_iova_t iova, uint64_
 
 			log_pages(log, first, first + (page_size - 1));
 		}
+}
+
+void uvf_dirty_restore(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size,
+		       uint64_t page_size, const uint64_t *bitmap)
+{
+	pthread_mutex_lock(&space->lock);
+	restore(atomic_load_explicit(&space->log, memory_order_relaxed), iova, size, page_size,
+		bitmap);
 	pthread_mutex_unlock(&space->lock);
 }
 
@@ -357,4 +362,106 @@ int uvf_unmap_dirty(struct uvf_address_space *space, uvf_iova_t iova, uint64_t s
 	}
 	pthread_mutex_unlock(&space->lock);
 	return ret;
+}
+
+/* ---- An attachment's own log ---- */
+
+int uvf_attachment_log_start(struct uvf_attachment *attachment, uint64_t granule)
+{
+	struct uvf_dirty_log *log;
+	struct uvf_grace grace = {0};
+	int ret = -EALREADY;
+
+	pthread_mutex_lock(&attachment->lock);
+	if (!atomic_load_explicit(&attachment->log, memory_order_relaxed)) {
+		ret = uvf_dirty_log_new(granule, &log);
+		if (!ret) {
+			atomic_store_explicit(&attachment->log, log, memory_order_release);
+			atomic_fetch_add(&attachment->logging, 1);
+			uvf_readers_wait(&attachment->readers, &grace);
+		}
+	}
+	pthread_mutex_unlock(&attachment->lock);
+	return ret;
+}
+
+void uvf_attachment_log_stop(struct uvf_attachment *attachment)
+{
+	struct uvf_dirty_log *log;
+	struct uvf_grace grace = {0};
+
+	pthread_mutex_lock(&attachment->lock);
+	log = atomic_load_explicit(&attachment->log, memory_order_relaxed);
+	if (log) {
+		atomic_store_explicit(&attachment->log, NULL, memory_order_release);
+		atomic_fetch_sub(&attachment->logging, 1);
+		uvf_readers_wait(&attachment->readers, &grace);
+	}
+	pthread_mutex_unlock(&attachment->lock);
+	uvf_dirty_log_free(log);
+}
+
+bool uvf_attachment_log_is_on(struct uvf_attachment *attachment)
+{
+	return atomic_load_explicit(&attachment->log, memory_order_acquire) != NULL;
+}
+
+/* The pins of one attachment. */
+struct own_pins {
+	struct report *report;
+	const struct uvf_attachment *attachment;
+};
+
+static bool report_own_pin(void *opaque, const struct uvf_pin *pin)
+{
+	const struct own_pins *own = opaque;
+	const struct uvf_view *view = pin->owner;
+
+	return view->attachment == own->attachment && report_pin(own->report, pin);
+}
+
+/* With the attachment's lock held: nothing else is in its address space's view's place. */
+static void report_own(struct report *report, struct uvf_attachment *attachment,
+		       struct uvf_dirty_log *log)
+{
+	struct own_pins own = {report, attachment};
+	struct uvf_grace before = {0}, after = {0};
+
+	uvf_readers_wait(&attachment->readers, &before);
+	if (attachment->view)
+		uvf_pins_for_each(&attachment->view->space->pins, report->iova, report->last,
+				  report_own_pin, &own);
+	report_log(report, log, flags_at_edges(report, log, 0));
+	/* A page for which there was no memory to log it: any can be it. */
+	if (atomic_load_explicit(&log->pages.lost, memory_order_acquire))
+		report_range(report, report->iova, report->last);
+	uvf_readers_wait(&attachment->readers, &after);
+}
+
+int uvf_attachment_log_report(struct uvf_attachment *attachment, uvf_iova_t iova, uint64_t size,
+			      uint64_t page_size, uint64_t *bitmap, uint64_t bitmap_size)
+{
+	struct uvf_dirty_log *log;
+	struct report report;
+	int ret = report_init(&report, iova, size, page_size, bitmap, bitmap_size);
+
+	if (ret)
+		return ret;
+	pthread_mutex_lock(&attachment->lock);
+	log = atomic_load_explicit(&attachment->log, memory_order_relaxed);
+	if (log)
+		report_own(&report, attachment, log);
+	else
+		ret = -EINVAL;
+	pthread_mutex_unlock(&attachment->lock);
+	return ret;
+}
+
+void uvf_attachment_log_restore(struct uvf_attachment *attachment, uvf_iova_t iova, uint64_t size,
+				uint64_t page_size, const uint64_t *bitmap)
+{
+	pthread_mutex_lock(&attachment->lock);
+	restore(atomic_load_explicit(&attachment->log, memory_order_relaxed), iova, size, page_size,
+		bitmap);
+	pthread_mutex_unlock(&attachment->lock);
 }

@@ -54,6 +54,19 @@ void uvf_attachment_enable(struct uvf_attachment *attachment, bool bus_master);
  */
 void uvf_attachment_set_silent(struct uvf_attachment *attachment, bool silent);
 
+/*
+ * A log of the attachment's own, whatever its address space is: as uvf_dirty_start(), _stop() and
+ * _report() (dirty.h), in pages of @granule. What is mapped is never reported for being mapped.
+ * Errors: start also -EALREADY; report also -EINVAL while it is off.
+ */
+int uvf_attachment_log_start(struct uvf_attachment *attachment, uint64_t granule);
+void uvf_attachment_log_stop(struct uvf_attachment *attachment);
+bool uvf_attachment_log_is_on(struct uvf_attachment *attachment);
+int uvf_attachment_log_report(struct uvf_attachment *attachment, uvf_iova_t iova, uint64_t size,
+			      uint64_t page_size, uint64_t *bitmap, uint64_t bitmap_size);
+void uvf_attachment_log_restore(struct uvf_attachment *attachment, uvf_iova_t iova, uint64_t size,
+				uint64_t page_size, const uint64_t *bitmap);
+
 /* As their namesakes in dma.h. */
 int uvf_attachment_read(struct uvf_attachment *attachment, uvf_iova_t iova, void *buf, size_t size);
 int uvf_attachment_write(struct uvf_attachment *attachment, uvf_iova_t iova, const void *buf,

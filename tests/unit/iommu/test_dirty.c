@@ -383,6 +383,55 @@ static void silent(void **state)
 	world_end(&world);
 }
 
+/* An attachment's own log: its writes only, whatever it is attached to, beside the space's. */
+static void own_log(void **state)
+{
+	struct world world;
+	struct uvf_attachment *other;
+	struct uvf_address_space *space;
+	uint64_t bitmap[1] = {0};
+	struct uvf_pin pin;
+	struct iovec iov;
+
+	world_begin(&world);
+	map_block(&world, 0);
+	assert_int_equal(uvf_attachment_log_report(world.attachment, 0, 64 * PAGE, PAGE, bitmap, 8),
+			 -EINVAL);
+	assert_int_equal(uvf_attachment_log_start(world.attachment, PAGE), 0);
+	assert_int_equal(uvf_attachment_log_start(world.attachment, PAGE), -EALREADY);
+	assert_int_equal(uvf_dirty_start(world.space), 0);
+	assert_int_equal(uvf_attachment_new(&no_ops, NULL, &other), 0);
+	assert_int_equal(uvf_attachment_set(other, world.space), 0);
+	uvf_attachment_enable(other, true);
+	assert_int_equal(uvf_attachment_write(world.attachment, BASE, "x", 1), 0);
+	assert_int_equal(uvf_attachment_write(other, BASE + PAGE, "x", 1), 0);
+	assert_int_equal(
+		uvf_attachment_pin(other, BASE + 2 * PAGE, 1, UVF_PROT_WRITE, &pin, &iov, 1), 1);
+	assert_int_equal(uvf_attachment_log_report(world.attachment, 0, 64 * PAGE, PAGE, bitmap, 8),
+			 0);
+	assert_int_equal(bitmap[0], 1ULL << BASE / PAGE);
+	assert_int_equal(uvf_dirty_report(world.space, 0, 64 * PAGE, PAGE, 0, bitmap, 8), 0);
+	assert_int_equal(bitmap[0], 7ULL << BASE / PAGE);
+	uvf_attachment_unpin(&pin);
+	uvf_attachment_free(other);
+
+	/* A report that reached nobody, in bits of two pages; then another address space. */
+	bitmap[0] = 1;
+	uvf_attachment_log_restore(world.attachment, 0, 4 * PAGE, 2 * PAGE, bitmap);
+	assert_int_equal(uvf_address_space_new(NULL, &space), 0);
+	assert_int_equal(uvf_map(space, 9 * PAGE, PAGE, UVF_PROT_RW, world.memory, 0), 0);
+	assert_int_equal(uvf_attachment_set(world.attachment, space), 0);
+	assert_int_equal(uvf_attachment_write(world.attachment, 9 * PAGE, "x", 1), 0);
+	bitmap[0] = 0;
+	assert_int_equal(uvf_attachment_log_report(world.attachment, 0, 64 * PAGE, PAGE, bitmap, 8),
+			 0);
+	assert_int_equal(bitmap[0], 3 | 1 << 9);
+	uvf_attachment_log_stop(world.attachment);
+	assert_false(uvf_attachment_log_is_on(world.attachment));
+	uvf_address_space_put(space);
+	world_end(&world);
+}
+
 /* ---- Several threads at once ---- */
 
 #define WRITERS 3
@@ -467,11 +516,9 @@ static void nothing_is_missed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(refusals),
-		cmocka_unit_test(small_bits),
-		cmocka_unit_test(silent),
-		cmocka_unit_test(is_exact),
-		cmocka_unit_test(nothing_is_missed),
+		cmocka_unit_test(refusals), cmocka_unit_test(small_bits),
+		cmocka_unit_test(silent),   cmocka_unit_test(is_exact),
+		cmocka_unit_test(own_log),  cmocka_unit_test(nothing_is_missed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
