@@ -42,6 +42,7 @@ struct uvf_pin {
 	void *owner, *shard;
 	uvf_iova_t first, last;
 	unsigned prot;
+	uint32_t era;
 };
 
 /*

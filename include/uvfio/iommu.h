@@ -118,6 +118,17 @@ UVF_API int uvf_map_fd(struct uvf_address_space *space, uvf_iova_t iova, uint64_
 UVF_API int uvf_unmap(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size,
 		      uint64_t *unmapped);
 
+/*
+ * The mapping that is exactly [iova, iova + size) is from now on of @memory at @offset, with the
+ * same permissions. There is no gap: who reads or writes meanwhile does so there or where it was
+ * before. When it returns, no DMA can reach what was there before, as after uvf_unmap(), and pins
+ * have been asked to go as for that. On an error nothing has changed.
+ * Errors: -ENOENT (no such mapping), -EINVAL (@offset isn't aligned as for uvf_map()), -EOVERFLOW,
+ * -EACCES, -EFAULT and -ENOMEM as uvf_map(), a listener's.
+ */
+UVF_API int uvf_replace(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size,
+			struct uvf_memory *memory, uint64_t offset);
+
 struct uvf_mapping {
 	uvf_iova_t first;
 	uvf_iova_t last;
@@ -130,6 +141,11 @@ struct uvf_mapping {
 UVF_API int uvf_for_each_mapping(struct uvf_address_space *space,
 				 int (*fn)(void *opaque, const struct uvf_mapping *mapping),
 				 void *opaque);
+/* The same, of those that reach into [first, last]. */
+UVF_API int uvf_for_each_mapping_in(struct uvf_address_space *space, uvf_iova_t first,
+				    uvf_iova_t last,
+				    int (*fn)(void *opaque, const struct uvf_mapping *mapping),
+				    void *opaque);
 
 struct uvf_address_space_stats {
 	uint64_t mappings;
@@ -146,7 +162,9 @@ UVF_API void uvf_address_space_stats(struct uvf_address_space *space,
 /*
  * @map is called before a mapping becomes visible and may refuse it with a negative errno. @unmap
  * is called when no DMA from here can use the mapping any more. Both are called with the address
- * space's lock held and must not change it. A listener that is added is told of all mappings that
+ * space's lock held and must not change it. Memory that is replaced (uvf_replace()) is told as an
+ * @unmap and an @map, both before; who refuses the new one is told of the old one again, and should
+ * not refuse what it had. A listener that is added is told of all mappings that
  * exist; one that is removed is told nothing.
  */
 struct uvf_listener {

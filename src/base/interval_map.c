@@ -342,6 +342,29 @@ int uvf_interval_map_insert(struct uvf_interval_map *map, const struct uvf_inter
 	return 0;
 }
 
+int uvf_interval_map_replace(struct uvf_interval_map *map, const struct uvf_interval *interval)
+{
+	struct uvf_leaf *old, *leaf;
+	struct path path;
+	unsigned at;
+
+	if (!reserve(map, &map->leaves, 1 + KEPT))
+		return -ENOMEM;
+	walk(map, interval->first, &path);
+	old = (struct uvf_leaf *)path.step[0].node;
+	at = path.step[0].index;
+	if (!at || old->first[at - 1] != interval->first ||
+	    old->entry[at - 1].last != interval->last)
+		return -ENOENT;
+	leaf = new_leaf(map);
+	leaf_add_from(leaf, old, 0, at - 1);
+	leaf_add(leaf, interval);
+	leaf_add_from(leaf, old, at, uvf_node_count(&old->head));
+	publish(map, &path, 0, leaf_done(leaf));
+	retire(map, &old->head);
+	return 0;
+}
+
 /* ---- Removal ---- */
 
 /*

@@ -112,6 +112,11 @@ bool uvf_interval_map_next(const struct uvf_interval_map *map, uint64_t key,
 /* Errors: -EEXIST (overlaps one), -ENOMEM. */
 int uvf_interval_map_insert(struct uvf_interval_map *map, const struct uvf_interval *interval);
 /*
+ * The interval with these bounds gets another value and object; readers find it with the old ones
+ * or with the new. Then comes a grace period. Errors: -ENOENT, -ENOMEM.
+ */
+int uvf_interval_map_replace(struct uvf_interval_map *map, const struct uvf_interval *interval);
+/*
  * Takes out at most @max intervals with @first <= interval.first <= @last, the lowest ones, and
  * gives them in rising order. Returns their number, 0 when there are no more. Never fails. After
  * it, and before what they stand for goes, comes a grace period.

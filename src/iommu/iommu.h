@@ -67,6 +67,13 @@ int uvf_attachment_log_report(struct uvf_attachment *attachment, uvf_iova_t iova
 void uvf_attachment_log_restore(struct uvf_attachment *attachment, uvf_iova_t iova, uint64_t size,
 				uint64_t page_size, const uint64_t *bitmap);
 
+/*
+ * The memory by which mappings of @space reach a file, if it allows @prot: a reference, or NULL.
+ * It is that of a uvf_map_fd() of which something is still mapped.
+ */
+struct uvf_memory *uvf_address_space_find_file(struct uvf_address_space *space, dev_t device,
+					       ino_t inode, unsigned prot);
+
 /* As their namesakes in dma.h. */
 int uvf_attachment_read(struct uvf_attachment *attachment, uvf_iova_t iova, void *buf, size_t size);
 int uvf_attachment_write(struct uvf_attachment *attachment, uvf_iova_t iova, const void *buf,

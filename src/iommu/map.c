@@ -8,9 +8,6 @@
 #include "base/bytes.h"
 #include "iommu/space.h"
 
-/* Offsets keep the granule's alignment up to a page's, so that what is aligned here is there. */
-#define PAGE 4096ULL
-
 static int check_range(const struct uvf_address_space *space, uvf_iova_t iova, uint64_t size,
 		       unsigned prot, uint64_t offset, uvf_iova_t *last)
 {
@@ -19,7 +16,8 @@ static int check_range(const struct uvf_address_space *space, uvf_iova_t iova, u
 	if (!size || !prot || prot & ~(unsigned)UVF_PROT_RW)
 		return -EINVAL;
 	if (!uvf_is_aligned(iova | size, granule) ||
-	    !uvf_is_aligned(offset, granule < PAGE ? granule : PAGE))
+	    !uvf_is_aligned(offset,
+			    granule < UVF_OFFSET_ALIGNMENT ? granule : UVF_OFFSET_ALIGNMENT))
 		return -EINVAL;
 	if (!uvf_range_last(iova, size, last) || !uvf_range_last(offset, size, &ignored))
 		return -EOVERFLOW;
@@ -61,62 +59,25 @@ static int tell_listeners(struct uvf_address_space *space, const struct uvf_mapp
 	return 0;
 }
 
-/* With the lock held, the range checked and a window taken for it. */
-static int map_window(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last,
-		      unsigned prot, struct uvf_window *window, uint64_t offset)
+int uvf_space_take(struct uvf_address_space *space, struct uvf_memory *memory, uint64_t offset,
+		   unsigned prot, struct uvf_interval *interval)
 {
-	struct uvf_interval interval = {
-		.first = first,
-		.last = last,
-		.value = window->value + (offset - window->offset),
-		.object = (uintptr_t)window | prot,
-	};
-	struct uvf_mapping mapping;
-	int error;
-
-	if (window->memory->kind->direct)
-		interval.object |= UVF_OBJECT_DIRECT;
-	mapping = uvf_mapping_of(&interval);
-	error = tell_listeners(space, &mapping);
-	if (error)
-		return error;
-	error = uvf_interval_map_insert(&space->map, &interval);
-	if (error)
-		for (struct uvf_listener *told = space->listeners; told; told = told->next)
-			if (told->unmap)
-				told->unmap(told, first, last);
-	return error;
-}
-
-/* With the lock held. */
-static int map_locked(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last,
-		      unsigned prot, struct uvf_memory *memory, uint64_t offset)
-{
-	uint64_t size = last - first + 1;
-	struct uvf_interval other;
+	uint64_t size = interval->last - interval->first + 1;
 	struct uvf_window *window;
-	int error, mmaps;
+	int mmaps = memory->kind->window_get(memory, offset, size, &window);
 
-	uvf_space_settle(space, first, last);
-	if (uvf_interval_map_next(&space->map, first, &other) && other.first <= last)
-		return -EEXIST;
-	error = check_limits(space, size);
-	if (!error)
-		error = uvf_dirty_prepare(space, first, last);
-	if (error)
-		return error;
-	mmaps = memory->kind->window_get(memory, offset, size, &window);
 	if (mmaps < 0)
 		return mmaps;
 	/* What took no mmap is counted already. */
-	if (mmaps && space->max_windows && space->window_bytes + window->size > space->max_windows)
-		error = -ENOMEM;
-	else
-		error = map_window(space, first, last, prot, window, offset);
-	if (error) {
+	if (mmaps && space->max_windows &&
+	    space->window_bytes + window->size > space->max_windows) {
 		memory->kind->window_put(window);
-		return error;
+		return -ENOMEM;
 	}
+	interval->value = window->value + (offset - window->offset);
+	interval->object = (uintptr_t)window | prot;
+	if (memory->kind->direct)
+		interval->object |= UVF_OBJECT_DIRECT;
 	space->mappings++;
 	space->bytes += size;
 	space->windows += (unsigned)mmaps;
@@ -124,6 +85,38 @@ static int map_locked(struct uvf_address_space *space, uvf_iova_t first, uvf_iov
 	if (memory->home == space)
 		memory->mappings++;
 	return 0;
+}
+
+/* With the lock held. */
+static int map_locked(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last,
+		      unsigned prot, struct uvf_memory *memory, uint64_t offset)
+{
+	struct uvf_interval other, interval = {.first = first, .last = last};
+	struct uvf_mapping mapping;
+	int error;
+
+	uvf_space_settle(space, first, last);
+	if (uvf_interval_map_next(&space->map, first, &other) && other.first <= last)
+		return -EEXIST;
+	error = check_limits(space, last - first + 1);
+	if (!error)
+		error = uvf_dirty_prepare(space, first, last);
+	if (!error)
+		error = uvf_space_take(space, memory, offset, prot, &interval);
+	if (error)
+		return error;
+	mapping = uvf_mapping_of(&interval);
+	error = tell_listeners(space, &mapping);
+	if (!error) {
+		error = uvf_interval_map_insert(&space->map, &interval);
+		for (struct uvf_listener *told = error ? space->listeners : NULL; told;
+		     told = told->next)
+			if (told->unmap)
+				told->unmap(told, first, last);
+	}
+	if (error)
+		uvf_space_drop(space, &interval);
+	return error;
 }
 
 int uvf_map(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size, unsigned prot,
@@ -199,6 +192,24 @@ int uvf_map_fd(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size, 
 	}
 	pthread_mutex_unlock(&space->lock);
 	return error;
+}
+
+struct uvf_memory *uvf_address_space_find_file(struct uvf_address_space *space, dev_t device,
+					       ino_t inode, unsigned prot)
+{
+	static const int access[] = {O_RDWR, O_RDONLY};
+	struct uvf_memory *memory = NULL;
+
+	pthread_mutex_lock(&space->lock);
+	for (size_t i = 0; i < UVF_ARRAY_SIZE(access) && !memory; i++) {
+		memory = uvf_file_table_find(&space->files, device, inode, access[i]);
+		if (memory && prot & ~memory->prot)
+			memory = NULL;
+	}
+	if (memory)
+		uvf_memory_get(memory);
+	pthread_mutex_unlock(&space->lock);
+	return memory;
 }
 
 void uvf_space_forget_file(struct uvf_address_space *space, struct uvf_memory *memory)

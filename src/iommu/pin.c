@@ -43,6 +43,7 @@ void uvf_pins_add(struct uvf_pins *pins, struct uvf_pin *pin, void *owner, unsig
 
 	pin->owner = owner;
 	pin->shard = shard;
+	pin->era = atomic_load_explicit(&pins->era, memory_order_relaxed);
 	pthread_mutex_lock(&shard->lock);
 	pin->next = shard->first;
 	pin->prevp = &shard->first;
@@ -100,6 +101,22 @@ bool uvf_pins_for_each(struct uvf_pins *pins, uvf_iova_t first, uvf_iova_t last,
 	return false;
 }
 
+/* Waits until @counts is true of no pin that overlaps [first, last]. */
+static void wait_for(struct uvf_pins *pins, uvf_iova_t first, uvf_iova_t last,
+		     bool (*counts)(void *opaque, const struct uvf_pin *pin), void *opaque)
+{
+	atomic_fetch_add_explicit(&pins->waiters, 1, memory_order_relaxed);
+	for (;;) {
+		uint32_t changes = atomic_load_explicit(&pins->changes, memory_order_relaxed);
+
+		/* An unpin after this look changes the word, and then the futex doesn't sleep. */
+		if (!uvf_pins_for_each(pins, first, last, counts, opaque))
+			break;
+		futex(&pins->changes, FUTEX_WAIT, changes);
+	}
+	atomic_fetch_sub_explicit(&pins->waiters, 1, memory_order_relaxed);
+}
+
 static bool is_owners(void *opaque, const struct uvf_pin *pin)
 {
 	return !opaque || pin->owner == opaque;
@@ -107,16 +124,23 @@ static bool is_owners(void *opaque, const struct uvf_pin *pin)
 
 void uvf_pins_wait(struct uvf_pins *pins, const void *owner, uvf_iova_t first, uvf_iova_t last)
 {
-	atomic_fetch_add_explicit(&pins->waiters, 1, memory_order_relaxed);
-	for (;;) {
-		uint32_t changes = atomic_load_explicit(&pins->changes, memory_order_relaxed);
+	wait_for(pins, first, last, is_owners, (void *)owner);
+}
 
-		/* An unpin after this look changes the word, and then the futex doesn't sleep. */
-		if (!uvf_pins_for_each(pins, first, last, is_owners, (void *)owner))
-			break;
-		futex(&pins->changes, FUTEX_WAIT, changes);
-	}
-	atomic_fetch_sub_explicit(&pins->waiters, 1, memory_order_relaxed);
+uint32_t uvf_pins_new_era(struct uvf_pins *pins)
+{
+	return atomic_fetch_add_explicit(&pins->era, 1, memory_order_relaxed) + 1;
+}
+
+static bool is_before(void *opaque, const struct uvf_pin *pin)
+{
+	/* It wraps after 2^32 replacements: none of a pin's age is that far away. */
+	return (int32_t)(pin->era - *(const uint32_t *)opaque) < 0;
+}
+
+void uvf_pins_wait_before(struct uvf_pins *pins, uint32_t era, uvf_iova_t first, uvf_iova_t last)
+{
+	wait_for(pins, first, last, is_before, &era);
 }
 
 static bool count_one(void *opaque, const struct uvf_pin *pin)

@@ -31,6 +31,11 @@ struct uvf_pins {
 	/* For who waits for pins to go: their number, and a futex that changes with each unpin. */
 	_Atomic(uint32_t) waiters;
 	_Atomic(uint32_t) changes;
+	/*
+	 * Rises when memory is replaced, after the grace period: pins of what was there are of an
+	 * earlier era than those that are made from then on.
+	 */
+	_Atomic(uint32_t) era;
 	struct uvf_pin_shard shard[UVF_PIN_SHARDS];
 };
 
@@ -43,6 +48,10 @@ void uvf_pins_remove(struct uvf_pin *pin);
  * Waits until no pin of @owner (NULL: of anybody) overlaps [first, last].
  */
 void uvf_pins_wait(struct uvf_pins *pins, const void *owner, uvf_iova_t first, uvf_iova_t last);
+/* Begins an era, and gives it. */
+uint32_t uvf_pins_new_era(struct uvf_pins *pins);
+/* Waits until no pin of an era before @era overlaps [first, last]. */
+void uvf_pins_wait_before(struct uvf_pins *pins, uint32_t era, uvf_iova_t first, uvf_iova_t last);
 uint64_t uvf_pins_count(struct uvf_pins *pins);
 /*
  * Calls @fn for each pin that overlaps [first, last] until it returns true, which is returned. With

@@ -121,13 +121,13 @@ struct uvf_mapping uvf_mapping_of(const struct uvf_interval *interval)
 }
 
 /* With the lock held. */
-static int for_each(struct uvf_address_space *space,
+static int for_each(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last,
 		    int (*fn)(void *opaque, const struct uvf_mapping *mapping), void *opaque)
 {
 	struct uvf_interval interval;
-	uint64_t next = 0;
+	uint64_t next = first;
 
-	while (uvf_interval_map_next(&space->map, next, &interval)) {
+	while (uvf_interval_map_next(&space->map, next, &interval) && interval.first <= last) {
 		struct uvf_mapping mapping = uvf_mapping_of(&interval);
 		int result = fn(opaque, &mapping);
 
@@ -143,10 +143,17 @@ static int for_each(struct uvf_address_space *space,
 int uvf_for_each_mapping(struct uvf_address_space *space,
 			 int (*fn)(void *opaque, const struct uvf_mapping *mapping), void *opaque)
 {
+	return uvf_for_each_mapping_in(space, 0, UINT64_MAX, fn, opaque);
+}
+
+int uvf_for_each_mapping_in(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last,
+			    int (*fn)(void *opaque, const struct uvf_mapping *mapping),
+			    void *opaque)
+{
 	int result;
 
 	pthread_mutex_lock(&space->lock);
-	result = for_each(space, fn, opaque);
+	result = for_each(space, first, last, fn, opaque);
 	pthread_mutex_unlock(&space->lock);
 	return result;
 }

@@ -7,8 +7,8 @@
  *
  * Locks: `lock` is for everything but the map's readers, the pins' shards and counters that are
  * atomic. It is never taken by a reader inside, and not held while callbacks of attachments run
- * or pins are waited for. What an unmap has made invisible but not yet finished is in `going`:
- * whoever maps or unmaps an overlapping range waits until it isn't.
+ * or pins are waited for. What an unmap has made invisible but not yet finished, or a replacement
+ * is busy with, is in `going`: whoever maps or unmaps an overlapping range waits until it isn't.
  */
 #ifndef UVF_IOMMU_SPACE_H
 #define UVF_IOMMU_SPACE_H
@@ -23,6 +23,9 @@
 #include "iommu/iommu.h"
 #include "iommu/memory.h"
 #include "iommu/pin.h"
+
+/* Offsets keep the granule's alignment up to a page's, so that what is aligned here is there. */
+#define UVF_OFFSET_ALIGNMENT 4096ULL
 
 /* Hints of one attachment; threads are spread over them as over slots of readers. */
 #define UVF_HINTS UVF_READER_SLOTS
@@ -61,7 +64,7 @@ struct uvf_attachment {
 	struct uvf_readers readers; /* transfers, and pins while they are made */
 };
 
-/* A range that is being unmapped. On the unmapping thread's stack. */
+/* A range that is being unmapped or replaced. On the thread's stack. */
 struct uvf_going {
 	uvf_iova_t first, last;
 	struct uvf_going *next;
@@ -108,11 +111,22 @@ struct uvf_mapping uvf_mapping_of(const struct uvf_interval *interval);
 void uvf_space_synchronize(struct uvf_address_space *space);
 /* With the lock held: waits until nothing in [first, last] is going. */
 void uvf_space_settle(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last);
+/* With the lock held: [first, last] is going, from the one to the other. */
+void uvf_space_begin_going(struct uvf_address_space *space, struct uvf_going *going);
+void uvf_space_end_going(struct uvf_address_space *space, const struct uvf_going *going);
+/* With the lock held, which it drops for each call: attachments give up pins in [first, last]. */
+void uvf_space_tell_attachments(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last);
 /* With the lock held: settles [first, last]; -EINVAL where it cuts a mapping. */
 int uvf_unmap_check(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last);
 /* With the lock held, which it drops meanwhile, after uvf_unmap_check(). */
 void uvf_unmap_locked(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last,
 		      uint64_t *unmapped);
+/*
+ * With the lock held: takes and counts what a mapping with the bounds of @interval needs of
+ * @memory, and fills in the rest of it. uvf_space_drop() gives it back. Errors: those of windows.
+ */
+int uvf_space_take(struct uvf_address_space *space, struct uvf_memory *memory, uint64_t offset,
+		   unsigned prot, struct uvf_interval *interval);
 /* With the lock held: @memory leaves the table of files if nothing maps it. */
 void uvf_space_forget_file(struct uvf_address_space *space, struct uvf_memory *memory);
 /* With the lock held: gives up what a mapping that has gone held and counted. */

@@ -57,8 +57,7 @@ static bool cuts_nothing(const struct uvf_address_space *space, uvf_iova_t first
 	return true;
 }
 
-/* With the lock held, which it drops for each call. */
-static void tell_attachments(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last)
+void uvf_space_tell_attachments(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last)
 {
 	struct uvf_view *view = space->views;
 
@@ -77,21 +76,35 @@ static void tell_attachments(struct uvf_address_space *space, uvf_iova_t first, 
 	}
 }
 
+void uvf_space_begin_going(struct uvf_address_space *space, struct uvf_going *going)
+{
+	going->next = space->going;
+	space->going = going;
+}
+
+void uvf_space_end_going(struct uvf_address_space *space, const struct uvf_going *going)
+{
+	struct uvf_going **at;
+
+	for (at = &space->going; *at != going; at = &(*at)->next)
+		;
+	*at = going->next;
+	pthread_cond_broadcast(&space->changed);
+}
+
 /* With the lock held, which it drops meanwhile. @gone has left the map. */
 static void finish(struct uvf_address_space *space, const struct uvf_interval *gone, size_t count)
 {
 	struct uvf_going going = {
 		.first = gone[0].first,
 		.last = gone[count - 1].last,
-		.next = space->going,
 	};
-	struct uvf_going **at;
 
-	space->going = &going;
+	uvf_space_begin_going(space, &going);
 	uvf_space_synchronize(space);
 	uvf_interval_map_quiescent(&space->map);
 	if (space->views) {
-		tell_attachments(space, going.first, going.last);
+		uvf_space_tell_attachments(space, going.first, going.last);
 		pthread_mutex_unlock(&space->lock);
 		uvf_pins_wait(&space->pins, NULL, going.first, going.last);
 		pthread_mutex_lock(&space->lock);
@@ -102,10 +115,7 @@ static void finish(struct uvf_address_space *space, const struct uvf_interval *g
 				told->unmap(told, gone[i].first, gone[i].last);
 		uvf_space_drop(space, &gone[i]);
 	}
-	for (at = &space->going; *at != &going; at = &(*at)->next)
-		;
-	*at = going.next;
-	pthread_cond_broadcast(&space->changed);
+	uvf_space_end_going(space, &going);
 }
 
 int uvf_unmap_check(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last)
