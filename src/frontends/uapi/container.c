@@ -15,7 +15,6 @@
 
 struct uapi_container {
 	struct uapi_file file;
-	atomic_bool tracks_dirty;
 
 	/* Under the topology lock. */
 	unsigned groups;
@@ -39,7 +38,7 @@ static long ask_type1(struct uapi_container *container, struct uapi_call *call, 
 		      uint64_t argument)
 {
 	struct uvf_run *run = container->file.run;
-	struct uapi_type1 type1 = {.tracks_dirty = &container->tracks_dirty};
+	struct uapi_type1 type1 = {.compat = false};
 	long ret = -EINVAL;
 
 	pthread_mutex_lock(&run->topology);
@@ -158,6 +157,5 @@ struct uapi_ioas *uapi_container_leave(struct uapi_file *file)
 	if (--container->groups > 0)
 		return NULL;
 	container->ioas = NULL;
-	atomic_store(&container->tracks_dirty, false);
 	return ioas;
 }

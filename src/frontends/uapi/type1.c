@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <uvfio/dirty.h>
 
 #include "frontends/uapi/call.h"
 #include "frontends/uapi/ioas.h"
@@ -256,7 +257,7 @@ static int unmap_type1(const struct uapi_type1 *type1, struct uapi_call *call, s
 	int ret;
 
 	if (unmap->flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP) {
-		if (!atomic_load(type1->tracks_dirty) ||
+		if (!uvf_dirty_is_on(uapi_ioas_space(type1->ioas)) ||
 		    unmap->bitmap.pgsize != uapi_type1_granule(type1->ioas))
 			return -EINVAL;
 	}
@@ -269,8 +270,9 @@ static int unmap_type1(const struct uapi_type1 *type1, struct uapi_call *call, s
 	if (unmap->flags & VFIO_DMA_UNMAP_FLAG_VADDR)
 		return uapi_ioas_vaddr_invalidate(type1->ioas, unmap->first, unmap->last, unmapped);
 	if (unmap->flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP) {
+		/* All: what is written between now and then would be lost. */
 		ret = uapi_dirty_write_bitmap(type1->ioas, call, unmap->first, unmap->last,
-					      &unmap->bitmap);
+					      &unmap->bitmap, true);
 		if (ret)
 			return ret;
 	}

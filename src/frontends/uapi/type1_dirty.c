@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * VFIO_IOMMU_DIRTY_PAGES and the bitmap that VFIO_IOMMU_UNMAP_DMA can give. Devices write memory at
- * any time and are not followed, so while tracking is on every page that is mapped may have been
- * written since it was last asked for: the kernel says the same of devices that don't tell it.
+ * VFIO_IOMMU_DIRTY_PAGES, by the address space's dirty log, and the bitmap that
+ * VFIO_IOMMU_UNMAP_DMA can give.
  */
 #include <errno.h>
 #include <stddef.h>
+#include <string.h>
+#include <uvfio/dirty.h>
 
 #include "frontends/uapi/call.h"
 #include "frontends/uapi/ioas.h"
@@ -51,35 +52,92 @@ static uint64_t word_mask(uint64_t start, uint64_t from, uint64_t to)
 	return mask;
 }
 
-/*
- * Sets bits [first, end) of the program's bitmap at @data. The word that @first is in may have bits
- * of the mapping before, which stay; words are written whole, with zeroes after the last bit.
- */
-static int set_bits(struct uapi_call *call, uint64_t data, uint64_t first, uint64_t end)
+/* A bitmap as it is being written: where in the program, and which page its bit 0 is. */
+struct writer {
+	struct uapi_call *call;
+	struct uvf_address_space *space;
+	uint64_t data;
+	uint64_t base; /* an IOVA */
+	uint64_t page_size;
+	bool all;
+};
+
+static size_t words_of(uint64_t bits)
 {
+	return (size_t)((bits + WORD_BITS - 1) / WORD_BITS);
+}
+
+/* Bits [bit, end) as words: those from @first on that are dirty. */
+static int fill_words(const struct writer *writer, uint64_t *words, uint64_t bit, uint64_t first,
+		      uint64_t end)
+{
+	size_t count = words_of(end - bit);
+
+	if (writer->all) {
+		for (size_t i = 0; i < count; i++)
+			words[i] = word_mask(bit + i * WORD_BITS, first, end);
+		return 0;
+	}
+	memset(words, 0, count * sizeof(uint64_t));
+	return uvf_dirty_report(writer->space, writer->base + bit * writer->page_size,
+				(end - bit) * writer->page_size, writer->page_size, 0, words,
+				count * sizeof(uint64_t));
+}
+
+static int write_words(const struct writer *writer, uint64_t *words, uint64_t bit, uint64_t first,
+		       uint64_t end)
+{
+	uint64_t address = writer->data + bit / WORD_BITS * sizeof(uint64_t);
+	uint64_t before = 0, own = words[0];
+	int ret = 0;
+
+	if (bit < first)
+		ret = uapi_call_read(writer->call, address, &before, sizeof(before));
+	words[0] |= before;
+	if (!ret)
+		ret = uapi_call_write(writer->call, address, words,
+				      words_of(end - bit) * sizeof(uint64_t));
+	if (ret && !writer->all) {
+		words[0] = own;
+		uvf_dirty_restore(writer->space, writer->base + bit * writer->page_size,
+				  (end - bit) * writer->page_size, writer->page_size, words);
+	}
+	return ret;
+}
+
+/*
+ * Writes bits [first, end), which are a mapping. The word that @first is in may have bits of the
+ * mapping before, which stay; words are written whole, with zeroes after the last bit.
+ */
+static int write_mapping(const struct writer *writer, uint64_t first, uint64_t end)
+{
+	const uint64_t step = WORDS_AT_A_TIME * WORD_BITS;
 	uint64_t words[WORDS_AT_A_TIME];
-	uint64_t bit = first - first % WORD_BITS;
-	size_t count;
+	uint64_t bit = first - first % WORD_BITS, next;
+	int ret;
 
-	while (bit < end) {
-		uint64_t address = data + bit / WORD_BITS * sizeof(uint64_t);
-		uint64_t kept = 0;
-
-		if (bit < first && uapi_call_read(call, address, &kept, sizeof(kept)))
-			return -EFAULT;
-		for (count = 0; count < WORDS_AT_A_TIME && bit < end; count++, bit += WORD_BITS)
-			words[count] = word_mask(bit, first, end);
-		words[0] |= kept;
-		if (uapi_call_write(call, address, words, count * sizeof(uint64_t)))
-			return -EFAULT;
+	for (; bit < end; bit = next) {
+		next = end - bit > step ? bit + step : end;
+		ret = fill_words(writer, words, bit, first, next);
+		if (!ret)
+			ret = write_words(writer, words, bit, first, next);
+		if (ret)
+			return ret;
 	}
 	return 0;
 }
 
 int uapi_dirty_write_bitmap(struct uapi_ioas *ioas, struct uapi_call *call, uint64_t first,
-			    uint64_t last, const struct vfio_bitmap *bitmap)
+			    uint64_t last, const struct vfio_bitmap *bitmap, bool all)
 {
-	unsigned shift = (unsigned)__builtin_ctzll(bitmap->pgsize);
+	const struct writer writer = {
+		.call = call,
+		.space = uapi_ioas_space(ioas),
+		.data = (uintptr_t)bitmap->data,
+		.base = first,
+		.page_size = bitmap->pgsize,
+		.all = all,
+	};
 	struct uvf_iova_range mapping;
 	uint64_t next = first;
 	int ret;
@@ -90,8 +148,8 @@ int uapi_dirty_write_bitmap(struct uapi_ioas *ioas, struct uapi_call *call, uint
 	while (uapi_ioas_find(ioas, next, last, &mapping)) {
 		if (mapping.first < next || mapping.last > last)
 			return -EINVAL;
-		ret = set_bits(call, (uintptr_t)bitmap->data, (mapping.first - first) >> shift,
-			       ((mapping.last - first) >> shift) + 1);
+		ret = write_mapping(&writer, (mapping.first - first) / bitmap->pgsize,
+				    (mapping.last - first) / bitmap->pgsize + 1);
 		if (ret)
 			return ret;
 		if (mapping.last == last)
@@ -123,9 +181,9 @@ static long get_bitmap(const struct uapi_type1 *type1, struct uapi_call *call, u
 	granule = uapi_type1_granule(type1->ioas);
 	if (range.bitmap.pgsize != granule || (range.iova | range.size) & (granule - 1))
 		return -EINVAL;
-	if (!atomic_load(type1->tracks_dirty))
+	if (!uvf_dirty_is_on(uapi_ioas_space(type1->ioas)))
 		return -EINVAL;
-	return uapi_dirty_write_bitmap(type1->ioas, call, range.iova, last, &range.bitmap);
+	return uapi_dirty_write_bitmap(type1->ioas, call, range.iova, last, &range.bitmap, false);
 }
 
 long uapi_dirty_ioctl(const struct uapi_type1 *type1, struct uapi_call *call, uint64_t argument)
@@ -141,10 +199,9 @@ long uapi_dirty_ioctl(const struct uapi_type1 *type1, struct uapi_call *call, ui
 		return -EINVAL;
 	switch (dirty.flags) {
 	case VFIO_IOMMU_DIRTY_PAGES_FLAG_START:
-		atomic_store(type1->tracks_dirty, true);
-		return 0;
+		return uvf_dirty_start(uapi_ioas_space(type1->ioas));
 	case VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP:
-		atomic_store(type1->tracks_dirty, false);
+		uvf_dirty_stop(uapi_ioas_space(type1->ioas));
 		return 0;
 	case VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP:
 		return get_bitmap(type1, call, argument, dirty.argsz);

@@ -196,10 +196,9 @@ struct uapi_group *uapi_file_group(struct uapi_file *file);
  */
 struct uapi_call;
 struct uapi_type1 {
-	struct uapi_ioas *ioas;	   /* NULL: none yet */
-	unsigned version;	   /* VFIO_TYPE1_IOMMU or VFIO_TYPE1v2_IOMMU */
-	bool compat;		   /* an iommufd's: the kernel's two differ in details */
-	atomic_bool *tracks_dirty; /* a container's */
+	struct uapi_ioas *ioas; /* NULL: none yet */
+	unsigned version;	/* VFIO_TYPE1_IOMMU or VFIO_TYPE1v2_IOMMU */
+	bool compat;		/* an iommufd's: the kernel's two differ in details */
 };
 long uapi_type1_ioctl(const struct uapi_type1 *type1, struct uapi_call *call, unsigned command,
 		      uint64_t argument);
