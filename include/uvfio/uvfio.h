@@ -8,6 +8,7 @@
 #include <uvfio/dirty.h>
 #include <uvfio/dma.h>
 #include <uvfio/iommu.h>
+#include <uvfio/migration.h>
 #include <uvfio/model.h>
 #include <uvfio/pci.h>
 #include <uvfio/run.h>

@@ -8,6 +8,7 @@
 
 #include <uvfio/client.h>
 #include <uvfio/device.h>
+#include <uvfio/migration.h>
 
 /*
  * A bus (PCI) stands between the core and the model: it is told what happens to the device before
@@ -18,6 +19,11 @@ struct uvf_device_layer_ops {
 	void (*irq_changed)(struct uvf_device *dev, uint32_t index);
 	/* After the model's destroy. */
 	void (*destroy)(struct uvf_device *dev);
+	/* Its sections of a migration stream; the names end with NULL. */
+	const char *const *sections;
+	int (*save)(struct uvf_device *dev, struct uvf_state_writer *writer);
+	/* Before the model's. */
+	int (*load)(struct uvf_device *dev, struct uvf_state_reader *reader);
 };
 
 /* Once, before the device is offered. */

@@ -65,6 +65,7 @@ void uvf_device_discard(struct uvf_device *dev)
 		dev->layer_ops->destroy(dev);
 	uvf_resampler_free(dev);
 	uvf_attachment_free(dev->attachment);
+	uvf_migration_free(dev);
 	uvf_device_free_irqs(dev);
 	uvf_device_free_regions(dev);
 	pthread_mutex_destroy(&dev->lock);
@@ -220,6 +221,7 @@ int uvf_device_detach(struct uvf_device *dev, uint32_t pasid)
 
 int uvf_device_do_reset(struct uvf_device *dev, enum uvf_reset kind)
 {
+	uvf_migration_reset(dev);
 	uvf_device_set_bus_master(dev, false);
 	if (dev->layer_ops && dev->layer_ops->reset)
 		dev->layer_ops->reset(dev, kind);

@@ -53,6 +53,7 @@ struct region_memory {
 };
 
 struct resampler;
+struct migration;
 
 struct uvf_device {
 	char *name;
@@ -81,6 +82,7 @@ struct uvf_device {
 	size_t memory_count;
 
 	struct resampler *resampler; /* NULL until a driver gives a resample eventfd */
+	struct migration *migration; /* NULL: it can't be migrated */
 };
 
 /* region.c */
@@ -94,6 +96,10 @@ void uvf_device_free_irqs(struct uvf_device *dev);
 void uvf_device_disable_irqs(struct uvf_device *dev);
 /* The driver unmasks @vector: what is pending or still asserted signals. */
 void uvf_irq_unmask(struct irq_index *irq, struct irq_vector *vector);
+
+/* migration.c. Reset, also by closing, ends what is going on: with the device's lock held. */
+void uvf_migration_reset(struct uvf_device *dev);
+void uvf_migration_free(struct uvf_device *dev);
 
 /* resample.c: waits for the drivers' unmask eventfds. */
 int uvf_resampler_set(struct uvf_device *dev, struct irq_index *irq, struct irq_vector *vector,

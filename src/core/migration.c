@@ -1,0 +1,543 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Migration: a device goes from state to state, and its own state is read and written meanwhile.
+ * All of it under the device's lock.
+ */
+#include "core/migration_state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/device.h"
+#include "core/state.h"
+
+/* What of a state waits to be read, or was written, at most. */
+#define STREAM_MAX (4ULL << 30)
+
+struct migration {
+	const struct uvf_migration_ops *ops;
+	enum vfio_device_mig_state state;
+	const char **sections; /* all that are known: the core's, the layer's, the model's */
+
+	/* A session: PRE_COPY and STOP_COPY, or RESUMING. */
+	struct uvf_state_writer writer;
+	struct uvf_state_reader reader;
+	uint64_t initial;   /* bytes of what was there when PRE_COPY began that weren't read */
+	uint64_t last_size; /* of the last whole state */
+	bool told;	    /* that a stream is refused */
+};
+
+/* ---- The core's own sections ---- */
+
+static const char *const own_sections[] = {"irqs", "memory", NULL};
+
+enum { VECTOR_PENDING = 1 << 0, VECTOR_ASSERTED = 1 << 1 };
+
+static int save_irq(struct uvf_state_writer *writer, struct irq_index *irq)
+{
+	uint32_t count = irq->description.count;
+	uint8_t *bytes = calloc(count ? count : 1, 1);
+	bool any = false;
+	int ret = 0;
+
+	if (!bytes)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < count; i++) {
+		struct irq_vector *vector = &irq->vectors[i];
+
+		pthread_mutex_lock(&vector->lock);
+		bytes[i] = (uint8_t)((vector->pending ? VECTOR_PENDING : 0) |
+				     (vector->asserted ? VECTOR_ASSERTED : 0));
+		pthread_mutex_unlock(&vector->lock);
+		any |= bytes[i];
+	}
+	if (any)
+		ret = uvf_state_write_bytes(writer,
+					    (struct uvf_state_section){
+						    .name = "irqs",
+						    .instance = irq->description.index,
+					    },
+					    bytes, count);
+	free(bytes);
+	return ret;
+}
+
+static int load_irq(struct uvf_state_reader *reader, struct irq_index *irq)
+{
+	const void *bytes;
+	ssize_t size = uvf_state_read_bytes(reader, "irqs", irq->description.index, &bytes);
+
+	if (size == -ENOENT)
+		return 0;
+	if (size != (ssize_t)irq->description.count)
+		return -EINVAL;
+	for (uint32_t i = 0; i < irq->description.count; i++) {
+		struct irq_vector *vector = &irq->vectors[i];
+		uint8_t flags = ((const uint8_t *)bytes)[i];
+
+		pthread_mutex_lock(&vector->lock);
+		vector->pending = flags & VECTOR_PENDING;
+		vector->asserted = flags & VECTOR_ASSERTED;
+		pthread_mutex_unlock(&vector->lock);
+	}
+	return 0;
+}
+
+/* The memory behind areas: what the driver may have written without a call. */
+static int save_memory(struct uvf_device *dev, struct uvf_state_writer *writer)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < dev->memory_count && !ret; i++)
+		ret = uvf_state_write_bytes(writer,
+					    (struct uvf_state_section){
+						    .name = "memory",
+						    .instance = dev->memories[i].index,
+					    },
+					    dev->memories[i].address, dev->memories[i].size);
+	return ret;
+}
+
+static int load_memory(struct uvf_device *dev, struct uvf_state_reader *reader)
+{
+	for (size_t i = 0; i < dev->memory_count; i++) {
+		const void *bytes;
+		ssize_t size =
+			uvf_state_read_bytes(reader, "memory", dev->memories[i].index, &bytes);
+
+		if (size < 0 || (uint64_t)size != dev->memories[i].size)
+			return -EINVAL;
+		memcpy(dev->memories[i].address, bytes, (size_t)size);
+	}
+	return 0;
+}
+
+/* ---- Sessions ---- */
+
+static void end_session(struct migration *migration)
+{
+	uvf_state_writer_free(&migration->writer);
+	uvf_state_reader_free(&migration->reader);
+	migration->initial = 0;
+}
+
+static int begin_saving(struct migration *migration)
+{
+	end_session(migration);
+	migration->writer.max = STREAM_MAX;
+	return uvf_state_begin(&migration->writer, migration->ops->name, migration->ops->major,
+			       migration->ops->minor);
+}
+
+static int begin_loading(struct migration *migration)
+{
+	end_session(migration);
+	migration->told = false;
+	migration->reader = (struct uvf_state_reader){
+		.model = migration->ops->name,
+		.major = migration->ops->major,
+		.names = migration->sections,
+		.max = STREAM_MAX,
+	};
+	return 0;
+}
+
+static size_t waiting(const struct migration *migration)
+{
+	return migration->writer.end - migration->writer.begin;
+}
+
+static int save_all(struct uvf_device *dev)
+{
+	struct migration *migration = dev->migration;
+	size_t before = waiting(migration);
+	int ret = save_memory(dev, &migration->writer);
+
+	for (uint32_t i = 0; i < dev->irq_count && !ret; i++)
+		if (dev->irqs[i])
+			ret = save_irq(&migration->writer, dev->irqs[i]);
+	if (!ret && dev->layer_ops && dev->layer_ops->save)
+		ret = dev->layer_ops->save(dev, &migration->writer);
+	if (!ret && migration->ops->save)
+		ret = migration->ops->save(dev, &migration->writer);
+	if (!ret)
+		ret = uvf_state_end(&migration->writer);
+	if (!ret)
+		migration->last_size = waiting(migration) - before;
+	return ret;
+}
+
+static int load_all(struct uvf_device *dev)
+{
+	struct migration *migration = dev->migration;
+	struct uvf_state_reader *reader = &migration->reader;
+	int ret = 0;
+
+	/* Nothing was written: a destination that was prepared and isn't used. */
+	if (!reader->has_header && !reader->part_size)
+		return 0;
+	if (!reader->complete)
+		return -EINVAL;
+	if (dev->layer_ops && dev->layer_ops->load)
+		ret = dev->layer_ops->load(dev, reader);
+	if (!ret)
+		ret = load_memory(dev, reader);
+	for (uint32_t i = 0; i < dev->irq_count && !ret; i++)
+		if (dev->irqs[i])
+			ret = load_irq(reader, dev->irqs[i]);
+	if (!ret && migration->ops->load)
+		ret = migration->ops->load(dev, reader);
+	return ret;
+}
+
+/* ---- Arcs ---- */
+
+static int call(int (*fn)(struct uvf_device *), struct uvf_device *dev)
+{
+	return fn ? fn(dev) : 0;
+}
+
+static int quiesce(struct uvf_device *dev)
+{
+	return call(dev->migration->ops->quiesce, dev);
+}
+
+static int unquiesce(struct uvf_device *dev)
+{
+	return call(dev->migration->ops->unquiesce, dev);
+}
+
+static int stop(struct uvf_device *dev)
+{
+	return call(dev->migration->ops->stop, dev);
+}
+
+static int start(struct uvf_device *dev)
+{
+	return call(dev->migration->ops->start, dev);
+}
+
+static int begin_stop_copy(struct uvf_device *dev)
+{
+	int ret = begin_saving(dev->migration);
+
+	return ret ? ret : save_all(dev);
+}
+
+static int begin_pre_copy(struct uvf_device *dev)
+{
+	struct migration *migration = dev->migration;
+	int ret = begin_saving(migration);
+
+	if (!ret && migration->ops->save_early)
+		ret = migration->ops->save_early(dev, &migration->writer);
+	migration->initial = waiting(migration);
+	if (ret)
+		end_session(migration);
+	return ret;
+}
+
+static int stop_and_copy(struct uvf_device *dev)
+{
+	int ret = stop(dev);
+
+	dev->migration->initial = 0;
+	return ret ? ret : save_all(dev);
+}
+
+static int end_copy(struct uvf_device *dev)
+{
+	end_session(dev->migration);
+	return 0;
+}
+
+static int begin_resuming(struct uvf_device *dev)
+{
+	return begin_loading(dev->migration);
+}
+
+static int finish_resuming(struct uvf_device *dev)
+{
+	int ret = load_all(dev);
+
+	if (ret)
+		uvf_device_log(dev, UVF_LOG_ERROR, "its state can't be taken over: %s",
+			       dev->migration->reader.complete ? strerror(-ret)
+							       : "the stream is cut");
+	end_session(dev->migration);
+	return ret;
+}
+
+struct arc {
+	uint8_t from, to;
+	int (*walk)(struct uvf_device *dev);
+	bool fatal; /* if it fails the device is neither here nor there */
+};
+
+static const struct arc arcs[] = {
+	{VFIO_DEVICE_STATE_RUNNING, VFIO_DEVICE_STATE_RUNNING_P2P, quiesce, false},
+	{VFIO_DEVICE_STATE_RUNNING_P2P, VFIO_DEVICE_STATE_RUNNING, unquiesce, false},
+	{VFIO_DEVICE_STATE_RUNNING_P2P, VFIO_DEVICE_STATE_STOP, stop, false},
+	{VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_RUNNING_P2P, start, false},
+	{VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_STOP_COPY, begin_stop_copy, false},
+	{VFIO_DEVICE_STATE_STOP_COPY, VFIO_DEVICE_STATE_STOP, end_copy, false},
+	{VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_RESUMING, begin_resuming, false},
+	{VFIO_DEVICE_STATE_RESUMING, VFIO_DEVICE_STATE_STOP, finish_resuming, true},
+	{VFIO_DEVICE_STATE_RUNNING, VFIO_DEVICE_STATE_PRE_COPY, begin_pre_copy, false},
+	{VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_RUNNING, end_copy, false},
+	{VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_PRE_COPY_P2P, quiesce, false},
+	{VFIO_DEVICE_STATE_PRE_COPY_P2P, VFIO_DEVICE_STATE_PRE_COPY, unquiesce, false},
+	{VFIO_DEVICE_STATE_PRE_COPY_P2P, VFIO_DEVICE_STATE_RUNNING_P2P, end_copy, false},
+	{VFIO_DEVICE_STATE_PRE_COPY_P2P, VFIO_DEVICE_STATE_STOP_COPY, stop_and_copy, false},
+};
+
+static int walk(struct uvf_device *dev, enum vfio_device_mig_state to)
+{
+	struct migration *migration = dev->migration;
+
+	for (size_t i = 0; i < sizeof(arcs) / sizeof(arcs[0]); i++) {
+		int ret;
+
+		if (arcs[i].from != migration->state || arcs[i].to != to)
+			continue;
+		ret = arcs[i].walk(dev);
+		if (!ret)
+			migration->state = to;
+		else if (arcs[i].fatal)
+			migration->state = VFIO_DEVICE_STATE_ERROR;
+		uvf_device_log(dev, UVF_LOG_DEBUG, "migration: %s%s",
+			       uvf_migration_state_name(migration->state),
+			       ret ? ", as the next failed" : "");
+		return ret;
+	}
+	return -EINVAL;
+}
+
+/* With the device's lock held. */
+static int go(struct uvf_device *dev, enum vfio_device_mig_state to)
+{
+	struct migration *migration = dev->migration;
+
+	do {
+		enum vfio_device_mig_state next =
+			uvf_migration_next(uvf_migration_flags(dev), migration->state, to);
+		int ret;
+
+		if (next == VFIO_DEVICE_STATE_ERROR)
+			return -EINVAL;
+		if (next == migration->state)
+			return 0;
+		ret = walk(dev, next);
+		if (ret)
+			return ret;
+	} while (migration->state != to);
+	return 0;
+}
+
+/* ---- What is called ---- */
+
+void uvf_device_set_migration(struct uvf_device *dev, const struct uvf_migration_ops *ops)
+{
+	static const char *const none[] = {NULL};
+	const char *const *lists[] = {
+		own_sections,
+		dev->layer_ops && dev->layer_ops->sections ? dev->layer_ops->sections : none,
+		ops->sections ? ops->sections : none,
+	};
+	struct migration *migration = calloc(1, sizeof(*migration));
+	size_t count = 0;
+
+	if (!migration)
+		return;
+	for (size_t i = 0; i < 3; i++)
+		for (const char *const *name = lists[i]; *name; name++)
+			count++;
+	migration->sections = calloc(count + 1, sizeof(*migration->sections));
+	if (!migration->sections) {
+		free(migration);
+		return;
+	}
+	count = 0;
+	for (size_t i = 0; i < 3; i++)
+		for (const char *const *name = lists[i]; *name; name++)
+			migration->sections[count++] = *name;
+	migration->ops = ops;
+	migration->state = VFIO_DEVICE_STATE_RUNNING;
+	dev->migration = migration;
+}
+
+void uvf_migration_free(struct uvf_device *dev)
+{
+	if (!dev->migration)
+		return;
+	end_session(dev->migration);
+	free(dev->migration->sections);
+	free(dev->migration);
+}
+
+void uvf_migration_reset(struct uvf_device *dev)
+{
+	if (!dev->migration)
+		return;
+	end_session(dev->migration);
+	dev->migration->state = VFIO_DEVICE_STATE_RUNNING;
+}
+
+uint64_t uvf_migration_flags(struct uvf_device *dev)
+{
+	if (!dev->migration)
+		return 0;
+	return VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P | VFIO_MIGRATION_PRE_COPY;
+}
+
+enum vfio_device_mig_state uvf_migration_state(struct uvf_device *dev)
+{
+	enum vfio_device_mig_state state;
+
+	uvf_device_lock(dev);
+	state = dev->migration ? dev->migration->state : VFIO_DEVICE_STATE_RUNNING;
+	uvf_device_unlock(dev);
+	return state;
+}
+
+/* Takes the lock if there is a migration to speak of. */
+static int enter(struct uvf_device *dev)
+{
+	if (!dev->migration)
+		return -ENOTTY;
+	uvf_device_lock(dev);
+	if (atomic_load(&dev->open))
+		return 0;
+	uvf_device_unlock(dev);
+	return -ENODEV;
+}
+
+int uvf_migration_set_state(struct uvf_device *dev, enum vfio_device_mig_state state)
+{
+	int ret = enter(dev);
+
+	if (ret)
+		return ret;
+	ret = go(dev, state);
+	uvf_device_unlock(dev);
+	return ret;
+}
+
+static bool is_pre_copy(const struct migration *migration)
+{
+	return migration->state == VFIO_DEVICE_STATE_PRE_COPY ||
+	       migration->state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
+}
+
+/* What has changed since the last early save comes after what was read. */
+static int save_more(struct uvf_device *dev)
+{
+	struct migration *migration = dev->migration;
+
+	if (!is_pre_copy(migration) || waiting(migration) || !migration->ops->save_early)
+		return 0;
+	return migration->ops->save_early(dev, &migration->writer);
+}
+
+static ssize_t read_locked(struct uvf_device *dev, void *buf, size_t size)
+{
+	struct migration *migration = dev->migration;
+	size_t taken;
+	int ret;
+
+	if (!is_pre_copy(migration) && migration->state != VFIO_DEVICE_STATE_STOP_COPY)
+		return -EINVAL;
+	ret = save_more(dev);
+	if (ret)
+		return ret;
+	taken = uvf_state_take(&migration->writer, buf, size);
+	migration->initial -= taken < migration->initial ? taken : migration->initial;
+	if (!taken && size && is_pre_copy(migration))
+		return -ENOMSG;
+	return (ssize_t)taken;
+}
+
+ssize_t uvf_migration_read(struct uvf_device *dev, void *buf, size_t size)
+{
+	ssize_t ret = enter(dev);
+
+	if (ret)
+		return ret;
+	ret = read_locked(dev, buf, size);
+	uvf_device_unlock(dev);
+	return ret;
+}
+
+static ssize_t write_locked(struct uvf_device *dev, const void *buf, size_t size)
+{
+	struct migration *migration = dev->migration;
+	struct uvf_state_reader *reader = &migration->reader;
+	int ret;
+
+	if (migration->state != VFIO_DEVICE_STATE_RESUMING)
+		return -EINVAL;
+	ret = uvf_state_feed(reader, buf, size);
+	if (!ret && reader->complete && migration->ops->check)
+		ret = migration->ops->check(dev, reader, &reader->error);
+	if (!ret)
+		return (ssize_t)size;
+	if (!migration->told)
+		uvf_device_log(dev, UVF_LOG_ERROR, "a state is refused: %s", reader->error.text);
+	migration->told = true;
+	return ret;
+}
+
+ssize_t uvf_migration_write(struct uvf_device *dev, const void *buf, size_t size)
+{
+	ssize_t ret = enter(dev);
+
+	if (ret)
+		return ret;
+	ret = write_locked(dev, buf, size);
+	uvf_device_unlock(dev);
+	return ret;
+}
+
+int uvf_migration_data_size(struct uvf_device *dev, uint64_t *size)
+{
+	struct migration *migration;
+	int ret = enter(dev);
+
+	if (ret)
+		return ret;
+	migration = dev->migration;
+	if (migration->state == VFIO_DEVICE_STATE_STOP_COPY) {
+		*size = waiting(migration);
+	} else {
+		*size = waiting(migration) + 4096;
+		for (size_t i = 0; i < dev->memory_count; i++)
+			*size += dev->memories[i].size;
+		if (migration->ops->size)
+			*size += migration->ops->size(dev);
+		else if (*size < migration->last_size)
+			*size = migration->last_size;
+	}
+	uvf_device_unlock(dev);
+	return 0;
+}
+
+int uvf_migration_precopy_info(struct uvf_device *dev, uint64_t *initial_bytes,
+			       uint64_t *dirty_bytes)
+{
+	struct migration *migration;
+	int ret = enter(dev);
+
+	if (ret)
+		return ret;
+	migration = dev->migration;
+	if (is_pre_copy(migration)) {
+		ret = save_more(dev);
+		*initial_bytes = migration->initial;
+		*dirty_bytes = waiting(migration) - migration->initial;
+	} else {
+		ret = -EINVAL;
+	}
+	uvf_device_unlock(dev);
+	return ret;
+}
