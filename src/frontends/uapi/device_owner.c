@@ -14,8 +14,8 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "frontends/uapi/device.h"
 #include "frontends/uapi/ioas.h"
-#include "frontends/uapi/uapi.h"
 
 /* With the topology lock, which it gives up while it waits. */
 static void wait_until_settled(struct uapi_device *device)
@@ -106,10 +106,28 @@ static void let_go(struct uapi_device *device, enum uapi_ownership ownership)
 		uapi_group_unuse(device->group);
 }
 
+static int open_device(struct uapi_device *device)
+{
+	int ret = uvf_device_open(device->dev);
+
+	if (ret)
+		return ret;
+	ret = uapi_session_new(device);
+	if (ret)
+		uvf_device_close(device->dev);
+	return ret;
+}
+
+static void close_device(struct uapi_device *device)
+{
+	uapi_session_free(device);
+	uvf_device_close(device->dev);
+}
+
 /* Opens and attaches; takes over the reference in *@ioasp, which may be NULL: see hold_group(). */
 static int open_attached(struct uapi_device *device, struct uapi_ioas **ioasp)
 {
-	int ret = uvf_device_open(device->dev);
+	int ret = open_device(device);
 
 	if (ret)
 		return ret;
@@ -118,7 +136,7 @@ static int open_attached(struct uapi_device *device, struct uapi_ioas **ioasp)
 	if (!ret)
 		ret = uvf_device_attach(device->dev, UVF_PASID_NONE, uapi_ioas_space(*ioasp));
 	if (ret)
-		uvf_device_close(device->dev);
+		close_device(device);
 	return ret;
 }
 
@@ -176,7 +194,7 @@ void uapi_device_close(struct uapi_device *device)
 	pthread_mutex_unlock(&run->topology);
 	if (!last)
 		return;
-	uvf_device_close(device->dev);
+	close_device(device);
 	let_go(device, UAPI_GROUP);
 }
 
@@ -203,7 +221,7 @@ int uapi_device_bind(struct uapi_device *device, struct uapi_file *iommufd)
 	device->ownership = UAPI_BUSY;
 	pthread_mutex_unlock(&run->topology);
 
-	ret = uvf_device_open(device->dev);
+	ret = open_device(device);
 	if (ret) {
 		let_go(device, UAPI_BOUND);
 		return ret;
@@ -224,7 +242,7 @@ void uapi_device_unbind(struct uapi_device *device)
 	assert(device->ownership == UAPI_BOUND);
 	device->ownership = UAPI_BUSY;
 	pthread_mutex_unlock(&run->topology);
-	uvf_device_close(device->dev);
+	close_device(device);
 	let_go(device, UAPI_BOUND);
 }
 

@@ -38,6 +38,7 @@
 struct uapi_group;
 struct uapi_ioas;
 struct uapi_notifier;
+struct uapi_session;
 struct uapi_tracer;
 struct uapi_files;
 struct uapi_sysfs;
@@ -67,6 +68,7 @@ struct uapi_device {
 	bool uses_container;	   /* UAPI_GROUP: the opening counts in the group's `users` */
 	struct uapi_file *iommufd; /* UAPI_BOUND, and UAPI_GROUP in compat mode; a reference */
 	struct uapi_ioas *ioas;	   /* attached to; a reference */
+	struct uapi_session *session; /* while it has an owner: device.h */
 };
 
 /*

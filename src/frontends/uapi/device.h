@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the parts of an owned device share: device_*.c.
+ *
+ * A session is what belongs to one owner of a device, from the first opening to the last closing.
+ * It is there whenever an operation of one of the device's files runs, since their release waits
+ * for those; whoever else wants it takes the topology lock and looks whether the device is owned.
+ */
+#ifndef UVF_UAPI_DEVICE_H
+#define UVF_UAPI_DEVICE_H
+
+#include "frontends/uapi/uapi.h"
+
+/* Region i of a device's file is at i << 40. */
+#define UAPI_REGION_SHIFT 40
+
+struct uapi_worker;
+
+struct uapi_session {
+	struct uapi_device *device;
+
+	/* What its configuration space says of it. */
+	bool express;	      /* it is a PCI Express device */
+	uint16_t power_state; /* where PMCSR is; 0: nowhere */
+	bool is_io[UAPI_BARS];
+	struct {
+		uint32_t bar;
+		uint64_t offset, size; /* size 0: no MSI-X */
+	} msix_table;
+
+	atomic_uint config_writes; /* and resets; begins with 1 */
+	/* Whether the memory BARs are enabled, and at which of the writes that was found out. */
+	atomic_uint memory_enabled; /* config_writes << 1 | enabled */
+
+	pthread_mutex_t interrupts; /* SET_IRQS, one at a time; guards what follows */
+	uint32_t msi_vectors;	    /* as many were enabled */
+	bool has_resample;	    /* INTx has an eventfd that unmasks it */
+
+	struct uapi_worker *worker;
+};
+
+/*
+ * device_session.c: with the device just opened, or about to be closed; and without the topology
+ * lock.
+ */
+int uapi_session_new(struct uapi_device *device);
+void uapi_session_free(struct uapi_device *device);
+/* Whether a memory BAR answers: Memory Space Enable, in D0 to D2. */
+bool uapi_session_memory_enabled(struct uapi_session *session);
+/* As many as VFIO has for a PCI device, or more. */
+uint32_t uapi_device_regions(const struct uapi_device *device);
+/*
+ * Resets, and gives the header of the configuration space (BARs, command register) back what it
+ * had, as the kernel does.
+ */
+int uapi_device_reset(struct uapi_device *device, enum uvf_reset kind);
+
+/*
+ * device_access.c: as uvf_region_read() and uvf_region_write(), but a device that is gone reads as
+ * all ones and drops writes.
+ */
+int uapi_region_read(struct uapi_device *device, uint32_t index, uint64_t offset, void *buf,
+		     size_t count);
+int uapi_region_write(struct uapi_device *device, uint32_t index, uint64_t offset, const void *buf,
+		      size_t count);
+
+/*
+ * device_worker.c: a thread that waits for what a session waits for: eventfds that stand for
+ * writes, and the time to ask for the device again.
+ */
+int uapi_worker_new(struct uapi_session *session);
+void uapi_worker_free(struct uapi_session *session);
+
+/* A write that an eventfd stands for. */
+struct uapi_ioeventfd {
+	uint32_t index, size;
+	uint64_t offset, data;
+};
+/*
+ * @fd, which is duplicated, stands for @write from now on. It may be an error instead, which is
+ * returned if nothing else is wrong. Errors: -EEXIST, -ENOSPC, -ENOMEM, -EINVAL (not an eventfd).
+ */
+int uapi_worker_add(struct uapi_session *session, const struct uapi_ioeventfd *write, int fd);
+/* When it returns, no such write comes any more. Errors: -ENODEV (nothing stands for it). */
+int uapi_worker_remove(struct uapi_session *session, const struct uapi_ioeventfd *write);
+
+/* The eventfd of REQ: takes it over, whatever the result; -1: none. Errors: -EAGAIN (no thread). */
+int uapi_worker_set_request_fd(struct uapi_session *session, int fd);
+bool uapi_worker_has_request_fd(struct uapi_session *session);
+/* Signals it, once, or now and each second; the latter, like has, never waits for the device. */
+void uapi_worker_signal_request(struct uapi_session *session);
+void uapi_worker_repeat_request(struct uapi_session *session);
+
+/* The ioctls. device_info.c */
+typedef long uapi_device_command(struct uapi_device *device, struct uapi_call *call,
+				 uint64_t argument);
+uapi_device_command uapi_device_get_info, uapi_device_get_region_info, uapi_device_get_irq_info;
+uint32_t uapi_device_irq_count(const struct uapi_device *device, uint32_t index);
+/* device_irq.c */
+uapi_device_command uapi_device_set_irqs;
+/* device_reset.c */
+uapi_device_command uapi_device_get_hot_reset_info, uapi_device_hot_reset;
+/* device_feature.c */
+uapi_device_command uapi_device_feature;
+
+#endif
