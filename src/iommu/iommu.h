@@ -74,6 +74,9 @@ void uvf_attachment_log_restore(struct uvf_attachment *attachment, uvf_iova_t io
 struct uvf_memory *uvf_address_space_find_file(struct uvf_address_space *space, dev_t device,
 					       ino_t inode, unsigned prot);
 
+/* Reads @memory of whatever kind, as a device would. Errors: -EFAULT, -EACCES, the kind's own. */
+int uvf_memory_read(struct uvf_memory *memory, uint64_t offset, void *buf, size_t size);
+
 /* As their namesakes in dma.h. */
 int uvf_attachment_read(struct uvf_attachment *attachment, uvf_iova_t iova, void *buf, size_t size);
 int uvf_attachment_write(struct uvf_attachment *attachment, uvf_iova_t iova, const void *buf,

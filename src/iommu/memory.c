@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/guard.h"
+#include "iommu/iommu.h"
 
 struct uvf_memory *uvf_memory_alloc(const struct uvf_memory_kind *kind, unsigned prot)
 {
@@ -44,6 +45,24 @@ int uvf_memory_fd(const struct uvf_memory *memory)
 {
 	/* A process's is a way in, not a file that somebody could map. */
 	return memory->kind->direct ? memory->fd : -1;
+}
+
+int uvf_memory_read(struct uvf_memory *memory, uint64_t offset, void *buf, size_t size)
+{
+	struct uvf_window *window;
+	int result;
+
+	if (!(memory->prot & UVF_PROT_READ))
+		return -EACCES;
+	if (!memory->kind->direct)
+		return memory->kind->read(memory, offset, buf, size);
+	result = memory->kind->window_get(memory, offset, size, &window);
+	if (result < 0)
+		return result;
+	result = uvf_guard_copy(
+		buf, (const void *)(uintptr_t)(window->value + (offset - window->offset)), size);
+	memory->kind->window_put(window);
+	return result;
 }
 
 int uvf_memory_whole_get(struct uvf_memory *memory, uint64_t offset, uint64_t size,

@@ -67,6 +67,15 @@ static int find_ranges(struct uapi_ioas *ioas, const struct uvf_run_config *conf
 
 static void ioas_free(struct uapi_ioas *ioas)
 {
+	struct uvf_interval interval;
+	uint64_t next = 0;
+
+	while (uvf_interval_map_next(&ioas->map, next, &interval)) {
+		free(uapi_mapping_of(&interval));
+		next = interval.last + 1;
+		if (!next)
+			break;
+	}
 	uapi_programs_destroy(&ioas->programs);
 	uvf_address_space_put(ioas->space);
 	uvf_interval_map_destroy(&ioas->map);
@@ -102,7 +111,7 @@ int uapi_ioas_new(struct uvf_run *run, struct uapi_ioas **ioasp)
 	}
 	atomic_init(&ioas->references, 1);
 	pthread_mutex_init(&ioas->lock, NULL);
-	uapi_programs_init(&ioas->programs);
+	uapi_programs_init(&ioas->programs, ioas->space);
 	ioas->max_mappings = config->max_mappings ? config->max_mappings : DEFAULT_MAX_MAPPINGS;
 	ioas->max_bytes = config->max_locked_memory ? config->max_locked_memory : UINT64_MAX;
 	error = find_ranges(ioas, config);

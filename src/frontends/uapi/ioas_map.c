@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Mapping: what is refused in which order, and the parts that a mapping has. */
-#include <assert.h>
+/* Mapping memory of the program, and files: what is refused in which order, and the parts. */
 #include <errno.h>
+#include <linux/magic.h>
 #include <stdlib.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "frontends/uapi/ioas_private.h"
@@ -12,14 +14,7 @@
 
 #define PAGE 4096ULL
 
-/* A mapping that is asked for. */
-struct request {
-	uint64_t iova, last, size;
-	unsigned prot;
-	uint64_t source; /* the program's address, or the offset in a file */
-};
-
-static bool is_mapped(const struct uapi_ioas *ioas, const struct request *request)
+static bool is_mapped(const struct uapi_ioas *ioas, const struct uapi_mapping_request *request)
 {
 	struct uvf_interval mapping;
 
@@ -27,17 +22,26 @@ static bool is_mapped(const struct uapi_ioas *ioas, const struct request *reques
 	       mapping.first <= request->last;
 }
 
-static int check_prot(unsigned prot)
+static bool is_prot(unsigned prot)
 {
-	return prot && !(prot & ~(unsigned)UVF_PROT_RW) ? 0 : -EINVAL;
+	return prot && !(prot & ~(unsigned)UVF_PROT_RW);
 }
 
-/* In the order in which the kernel's type1 looks. Both with the lock. */
-static int check_type1(const struct uapi_ioas *ioas, struct request *request)
+static int check_memory(const struct uapi_ioas *ioas, uint64_t size)
+{
+	uint64_t bytes;
+
+	return __builtin_add_overflow(ioas->bytes, size, &bytes) || bytes > ioas->max_bytes
+		       ? -ENOMEM
+		       : 0;
+}
+
+/* With the lock, in the order in which the kernel's type1 looks. */
+static int check_type1(const struct uapi_ioas *ioas, struct uapi_mapping_request *request)
 {
 	uint64_t ignored;
 
-	if (check_prot(request->prot) || !request->size)
+	if (!is_prot(request->prot) || !request->size)
 		return -EINVAL;
 	if (!uvf_range_last(request->iova, request->size, &request->last) ||
 	    !uvf_range_last(request->source, request->size, &ignored))
@@ -49,15 +53,16 @@ static int check_type1(const struct uapi_ioas *ioas, struct request *request)
 		return -EEXIST;
 	if (ioas->map.count >= ioas->max_mappings)
 		return -ENOSPC;
-	return uapi_ioas_in_range(ioas, request->iova, request->last) ? 0 : -EINVAL;
+	if (!uapi_ioas_in_range(ioas, request->iova, request->last))
+		return -EINVAL;
+	return check_memory(ioas, request->size);
 }
 
-/* In iommufd's order. */
-static int check_iommufd(const struct uapi_ioas *ioas, struct request *request)
+int uapi_ioas_check_iommufd(const struct uapi_ioas *ioas, struct uapi_mapping_request *request)
 {
 	uint64_t granule = uapi_ioas_granule(ioas), ignored;
 
-	if (check_prot(request->prot) || !request->size)
+	if (!is_prot(request->prot) || !request->size)
 		return -EINVAL;
 	if (!uvf_range_last(request->source, request->size, &ignored))
 		return -EOVERFLOW;
@@ -71,81 +76,149 @@ static int check_iommufd(const struct uapi_ioas *ioas, struct request *request)
 		return -EEXIST;
 	if (!uvf_is_aligned(request->source, granule < PAGE ? granule : PAGE))
 		return -EINVAL;
-	return ioas->map.count < MAPPINGS_MAX ? 0 : -ENOMEM;
+	return ioas->map.count < MAPPINGS_MAX ? check_memory(ioas, request->size) : -ENOMEM;
 }
 
-static int check_memory(const struct uapi_ioas *ioas, const struct request *request)
+int uapi_ioas_record(struct uapi_ioas *ioas, const struct uapi_mapping_request *request,
+		     bool writable)
 {
-	uint64_t bytes;
-
-	return __builtin_add_overflow(ioas->bytes, request->size, &bytes) || bytes > ioas->max_bytes
-		       ? -ENOMEM
-		       : 0;
-}
-
-/* With the lock: the mapping is there, as are its parts. */
-static int record(struct uapi_ioas *ioas, const struct request *request, uint64_t flags)
-{
-	struct uvf_interval mapping = {
+	struct uapi_mapping *mapping = malloc(sizeof(*mapping));
+	struct uvf_interval interval = {
 		.first = request->iova,
 		.last = request->last,
-		.value = flags,
+		.object = (uintptr_t)mapping,
 	};
-	int error = uvf_interval_map_insert(&ioas->map, &mapping);
+	int error;
 
-	if (!error)
-		ioas->bytes += request->size;
-	return error;
+	if (!mapping)
+		return -ENOMEM;
+	*mapping = (struct uapi_mapping){.writable = writable};
+	error = uvf_interval_map_insert(&ioas->map, &interval);
+	if (error) {
+		free(mapping);
+		return error;
+	}
+	ioas->bytes += request->size;
+	return 0;
 }
 
-/* With the lock: takes back the first @size bytes of what was mapped. */
-static void take_back(struct uapi_ioas *ioas, uint64_t iova, uint64_t size)
+void uapi_ioas_take_back(struct uapi_ioas *ioas, uint64_t iova, uint64_t size)
 {
 	if (size)
 		uvf_unmap(ioas->space, iova, size, NULL);
 }
 
-static int map_parts(struct uapi_ioas *ioas, struct uapi_call *call, const struct request *request)
+/* ---- The program's memory ---- */
+
+/* Maps a part; a file that can't be mapped here is reached through the process. */
+static int map_part(struct uapi_ioas *ioas, struct uapi_call *call, uint64_t iova, unsigned prot,
+		    uint64_t address, const struct uapi_part *part)
+{
+	struct uapi_part other;
+	int error = -ENOENT;
+
+	if (part->memory)
+		error = uvf_map(ioas->space, iova, part->size, prot, part->memory, part->offset);
+	else if (part->fd >= 0)
+		error = uvf_map_fd(ioas->space, iova, part->size, prot, part->fd, part->offset);
+	if (!error || !part->is_file)
+		return error;
+	error = uapi_programs_find_process(&ioas->programs, call, address, part->size, prot,
+					   &other);
+	if (error)
+		return error;
+	error = uvf_map(ioas->space, iova, part->size, prot, other.memory, other.offset);
+	uapi_part_destroy(&other);
+	return error;
+}
+
+static int map_program(struct uapi_ioas *ioas, struct uapi_call *call,
+		       const struct uapi_mapping_request *request)
 {
 	uint64_t done = 0;
 	int error = 0;
 
 	while (!error && done < request->size) {
-		struct uapi_part part = {0};
+		uint64_t address = request->source + done;
+		struct uapi_part part;
 
-		error = uapi_programs_find(&ioas->programs, call, request->source + done,
-					   request->size - done, request->prot, &part);
+		error = uapi_programs_find(&ioas->programs, call, address, request->size - done,
+					   request->prot, &part);
 		if (error)
 			break;
-		error = uvf_map(ioas->space, request->iova + done, part.size, request->prot,
-				part.memory, part.offset);
-		uvf_memory_put(part.memory);
+		error = map_part(ioas, call, request->iova + done, request->prot, address, &part);
 		if (!error)
 			done += part.size;
+		uapi_part_destroy(&part);
 	}
 	if (error)
-		take_back(ioas, request->iova, done);
+		uapi_ioas_take_back(ioas, request->iova, done);
+	return error;
+}
+
+/* With the lock: the parts are there. */
+static int record_or_take_back(struct uapi_ioas *ioas, const struct uapi_mapping_request *request)
+{
+	int error = uapi_ioas_record(ioas, request, request->prot & UVF_PROT_WRITE);
+
+	if (error)
+		uapi_ioas_take_back(ioas, request->iova, request->size);
 	return error;
 }
 
 int uapi_ioas_map(struct uapi_ioas *ioas, struct uapi_call *call, enum uapi_ioas_rules rules,
 		  uint64_t iova, uint64_t size, unsigned prot, uint64_t vaddr)
 {
-	struct request request = {.iova = iova, .size = size, .prot = prot, .source = vaddr};
+	struct uapi_mapping_request request = {
+		.iova = iova, .size = size, .prot = prot, .source = vaddr};
 	int error;
 
 	pthread_mutex_lock(&ioas->lock);
 	error = rules == UAPI_RULES_TYPE1 ? check_type1(ioas, &request)
-					  : check_iommufd(ioas, &request);
+					  : uapi_ioas_check_iommufd(ioas, &request);
 	if (!error)
-		error = check_memory(ioas, &request);
+		error = map_program(ioas, call, &request);
 	if (!error)
-		error = map_parts(ioas, call, &request);
-	if (!error) {
-		error = record(ioas, &request, prot & UVF_PROT_WRITE ? UAPI_MAPPING_WRITABLE : 0);
-		if (error)
-			take_back(ioas, iova, size);
-	}
+		error = record_or_take_back(ioas, &request);
+	pthread_mutex_unlock(&ioas->lock);
+	return error;
+}
+
+/* ---- Files ---- */
+
+/* What the kernel can pin pages of. */
+static bool is_memory_file(int fd)
+{
+	struct statfs statfs;
+
+	return !fstatfs(fd, &statfs) &&
+	       (statfs.f_type == TMPFS_MAGIC || statfs.f_type == HUGETLBFS_MAGIC);
+}
+
+static int map_file(struct uapi_ioas *ioas, const struct uapi_mapping_request *request, int fd)
+{
+	int error = uvf_map_fd(ioas->space, request->iova, request->size, request->prot, fd,
+			       request->source);
+
+	/* Beyond its end, and not opened for it. */
+	return error == -EFAULT ? -EINVAL : error == -EACCES ? -EPERM : error;
+}
+
+int uapi_ioas_map_file(struct uapi_ioas *ioas, uint64_t iova, uint64_t size, unsigned prot, int fd,
+		       uint64_t start)
+{
+	struct uapi_mapping_request request = {
+		.iova = iova, .size = size, .prot = prot, .source = start};
+	int error;
+
+	pthread_mutex_lock(&ioas->lock);
+	error = uapi_ioas_check_iommufd(ioas, &request);
+	if (!error && !is_memory_file(fd))
+		error = -EINVAL;
+	if (!error)
+		error = map_file(ioas, &request, fd);
+	if (!error)
+		error = record_or_take_back(ioas, &request);
 	pthread_mutex_unlock(&ioas->lock);
 	return error;
 }

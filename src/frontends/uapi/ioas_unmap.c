@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Unmapping: whole mappings only. */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "frontends/uapi/ioas_private.h"
 
@@ -19,32 +20,38 @@ static uint64_t forget(struct uapi_ioas *ioas, uint64_t first, uint64_t last,
 		if (gone[0].first < extent->first)
 			extent->first = gone[0].first;
 		extent->last = gone[count - 1].last;
-		for (size_t i = 0; i < count; i++)
+		for (size_t i = 0; i < count; i++) {
 			bytes += gone[i].last - gone[i].first + 1;
+			ioas->invalid -= uapi_mapping_of(&gone[i])->vaddr_invalid;
+			free(uapi_mapping_of(&gone[i]));
+		}
 	}
 	uvf_interval_map_quiescent(&ioas->map);
 	return bytes;
 }
 
-int uapi_ioas_unmap(struct uapi_ioas *ioas, uint64_t first, uint64_t last, uint64_t *unmapped)
+int uapi_ioas_unmap_locked(struct uapi_ioas *ioas, uint64_t first, uint64_t last,
+			   uint64_t *unmapped)
 {
 	struct uvf_iova_range extent;
-	uint64_t bytes;
-	int error = 0;
 
 	*unmapped = 0;
-	pthread_mutex_lock(&ioas->lock);
-	if (uapi_ioas_is_cut(ioas, first, last)) {
-		pthread_mutex_unlock(&ioas->lock);
+	if (uapi_ioas_is_cut(ioas, first, last))
 		return -ENOENT;
-	}
-	bytes = forget(ioas, first, last, &extent);
+	*unmapped = forget(ioas, first, last, &extent);
+	ioas->bytes -= *unmapped;
 	/* The size of all 64 bits is 0, which means just that with address 0. */
 	if (extent.first <= extent.last)
-		error = uvf_unmap(ioas->space, extent.first, extent.last - extent.first + 1, NULL);
-	ioas->bytes -= bytes;
+		return uvf_unmap(ioas->space, extent.first, extent.last - extent.first + 1, NULL);
+	return 0;
+}
+
+int uapi_ioas_unmap(struct uapi_ioas *ioas, uint64_t first, uint64_t last, uint64_t *unmapped)
+{
+	int error;
+
+	pthread_mutex_lock(&ioas->lock);
+	error = uapi_ioas_unmap_locked(ioas, first, last, unmapped);
 	pthread_mutex_unlock(&ioas->lock);
-	if (!error)
-		*unmapped = bytes;
 	return error;
 }

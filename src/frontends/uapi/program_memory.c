@@ -1,34 +1,289 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What the program's addresses lead to: its memory through /proc/PID/mem. */
+/*
+ * What the program's addresses lead to: files that are shared are mapped here, all else is reached
+ * through /proc/PID/mem.
+ */
 #include "frontends/uapi/program_memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "frontends/uapi/call.h"
+#include "iommu/iommu.h"
 
-void uapi_programs_init(struct uapi_programs *programs)
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+
+#define PAGE 4096ULL
+
+/* A file that isn't found costs a look at each descriptor: for so many mappings none is made. */
+#define MISS_LASTS 256
+
+void uapi_programs_init(struct uapi_programs *programs, struct uvf_address_space *space)
 {
-	*programs = (struct uapi_programs){0};
+	*programs = (struct uapi_programs){.space = space};
+}
+
+static void forget(struct uapi_program *program)
+{
+	if (!program->process)
+		return;
+	close(program->pidfd);
+	close(program->maps);
+	uvf_memory_put(program->memory);
+	program->process = 0;
 }
 
 void uapi_programs_destroy(struct uapi_programs *programs)
 {
 	for (unsigned i = 0; i < UAPI_PROGRAMS_MAX; i++)
-		if (programs->program[i].process)
-			uvf_memory_put(programs->program[i].memory);
+		forget(&programs->program[i]);
+}
+
+void uapi_part_destroy(struct uapi_part *part)
+{
+	if (part->memory)
+		uvf_memory_put(part->memory);
+	if (part->fd >= 0)
+		close(part->fd);
+}
+
+/* ---- Processes ---- */
+
+static bool has_ended(const struct uapi_program *program)
+{
+	struct pollfd poll_ = {.fd = program->pidfd, .events = POLLIN};
+
+	return poll(&poll_, 1, 0) != 0;
+}
+
+/* Whether the calling process is that one, and has the same memory as then. */
+static bool is_current(const struct uapi_program *program, struct uapi_call *call)
+{
+	uint8_t random[sizeof(program->random)];
+
+	return !has_ended(program) &&
+	       !uapi_call_read(call, program->random_address, random, sizeof(random)) &&
+	       !memcmp(random, program->random, sizeof(random));
+}
+
+static int open_proc(pid_t thread, const char *name)
+{
+	char path[48];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)thread, name);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static int find_random(struct uapi_program *program, pid_t thread)
+{
+	ElfW(auxv_t) vector[64];
+	int auxv = open_proc(thread, "auxv");
+	ssize_t size;
+
+	if (auxv < 0)
+		return -errno;
+	size = read(auxv, vector, sizeof(vector));
+	close(auxv);
+	for (size_t i = 0; size > 0 && i < (size_t)size / sizeof(vector[0]); i++)
+		if (vector[i].a_type == AT_RANDOM)
+			program->random_address = vector[i].a_un.a_val;
+	return program->random_address ? uvf_memory_read(program->memory, program->random_address,
+							 program->random, sizeof(program->random))
+				       : -EFAULT;
+}
+
+/*
+ * Through the calling thread, which is there until its call is answered; of a process whose first
+ * thread has ended, that one has no memory.
+ * #syscalls: pidfd_open
+ */
+static int program_open(struct uapi_program *program, struct uapi_call *call, pid_t process)
+{
+	pid_t thread = call->notifier ? call->thread : process;
+	int error;
+
+	*program = (struct uapi_program){.maps = -1};
+	program->pidfd = (int)syscall(SYS_pidfd_open, process, 0);
+	if (program->pidfd < 0)
+		return -errno;
+	program->maps = open_proc(thread, "maps");
+	error = program->maps < 0 ? -errno : uvf_memory_new_process(thread, &program->memory);
+	if (!error) {
+		error = find_random(program, thread);
+		if (!error && !is_current(program, call))
+			error = -ESRCH;
+		if (error)
+			uvf_memory_put(program->memory);
+	}
+	if (error) {
+		if (program->maps >= 0)
+			close(program->maps);
+		close(program->pidfd);
+		return error;
+	}
+	program->process = process;
+	return 0;
+}
+
+static int find_program(struct uapi_programs *programs, struct uapi_call *call,
+			struct uapi_program **programp)
+{
+	pid_t process = uapi_call_process(call);
+	struct uapi_program *program;
+	struct uapi_program made;
+	int error;
+
+	for (unsigned i = 0; i < UAPI_PROGRAMS_MAX; i++) {
+		program = &programs->program[i];
+		if (program->process != process)
+			continue;
+		if (is_current(program, call)) {
+			*programp = program;
+			return 0;
+		}
+		forget(program);
+	}
+	error = program_open(&made, call, process);
+	if (error)
+		return error == -EMFILE || error == -ENFILE || error == -ENOMEM ? -ENOMEM : -EFAULT;
+	program = &programs->program[programs->next++ % UAPI_PROGRAMS_MAX];
+	forget(program);
+	*program = made;
+	*programp = program;
+	return 0;
+}
+
+/* ---- Through the process ---- */
+
+/* As the kernel decides whether pages can be pinned. */
+static bool allows(const struct uapi_vma *vma, unsigned prot)
+{
+	return vma->prot & (prot & UVF_PROT_WRITE ? UVF_PROT_WRITE : UVF_PROT_READ);
+}
+
+/*
+ * Whether there are pages up to @last. Of a file there may be none beyond its end; and what can't
+ * be written may be no memory at all.
+ */
+static bool has_pages(const struct uapi_program *program, const struct uapi_vma *vma, uint64_t last)
+{
+	char byte;
+
+	if (!vma->inode && vma->prot & UVF_PROT_WRITE)
+		return true;
+	return !uvf_memory_read(program->memory, last, &byte, 1);
+}
+
+/* @vma is what is at @address; what follows it is taken along, up to a file that can be mapped. */
+static int find_in_process(const struct uapi_program *program, uint64_t address, uint64_t size,
+			   unsigned prot, bool files_too, struct uapi_vma *vma,
+			   struct uapi_part *part)
+{
+	uint64_t last = address + (size - 1), next = address, end;
+
+	for (;;) {
+		if (!allows(vma, prot))
+			return -EFAULT;
+		end = vma->end - 1 < last ? vma->end - 1 : last;
+		if (!has_pages(program, vma, end))
+			return -EFAULT;
+		next = end + 1;
+		if (end == last)
+			break;
+		if (uapi_vma_find(program->maps, next, vma))
+			return -EFAULT;
+		if (!files_too && vma->shared && vma->inode)
+			break;
+	}
+	*part = (struct uapi_part){
+		.memory = uvf_memory_get(program->memory),
+		.fd = -1,
+		.offset = address,
+		.size = next - address,
+	};
+	return 0;
+}
+
+int uapi_programs_find_process(struct uapi_programs *programs, struct uapi_call *call,
+			       uint64_t address, uint64_t size, unsigned prot,
+			       struct uapi_part *part)
+{
+	struct uapi_program *program;
+	struct uapi_vma vma;
+	int error = find_program(programs, call, &program);
+
+	if (!error && uapi_vma_find(program->maps, address, &vma))
+		error = -EFAULT;
+	return error ? error : find_in_process(program, address, size, prot, true, &vma, part);
+}
+
+/* ---- Files ---- */
+
+static bool is_missed(struct uapi_programs *programs, const struct uapi_vma *vma, bool write)
+{
+	for (unsigned i = 0; i < UAPI_MISSES_MAX; i++) {
+		struct uapi_miss *miss = &programs->miss[i];
+
+		if (miss->left && miss->device == vma->device && miss->inode == vma->inode &&
+		    miss->write == write) {
+			miss->left--;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* False: it can't be mapped here. */
+static bool find_in_file(struct uapi_programs *programs, const struct uapi_program *program,
+			 const struct uapi_vma *vma, unsigned prot, struct uapi_part *part)
+{
+	bool write = prot & UVF_PROT_WRITE;
+
+	part->memory = uvf_address_space_find_file(programs->space, vma->device, vma->inode, prot);
+	if (part->memory)
+		return true;
+	if (is_missed(programs, vma, write))
+		return false;
+	part->fd = uapi_program_find_file(program, vma, prot);
+	if (part->fd >= 0)
+		return true;
+	programs->miss[programs->next_miss++ % UAPI_MISSES_MAX] =
+		(struct uapi_miss){vma->device, vma->inode, write, MISS_LASTS};
+	return false;
 }
 
 int uapi_programs_find(struct uapi_programs *programs, struct uapi_call *call, uint64_t address,
 		       uint64_t size, unsigned prot, struct uapi_part *part)
 {
-	pid_t process = call->notifier ? call->thread : getpid();
-	int error;
+	struct uapi_program *program;
+	struct uapi_vma vma;
+	uint64_t left;
+	int error = find_program(programs, call, &program);
 
-	error = uvf_memory_new_process(process, &part->memory);
 	if (error)
-		return error == -ESRCH || error == -EACCES ? -EFAULT : -ENOMEM;
-	part->offset = address;
-	part->size = size;
-	return 0;
+		return error;
+	if (uapi_vma_find(program->maps, address, &vma) || !allows(&vma, prot))
+		return -EFAULT;
+	left = vma.end - address;
+	*part = (struct uapi_part){
+		.fd = -1,
+		.offset = vma.offset + (address - vma.begin),
+		.size = left < size ? left : size,
+		.is_file = true,
+	};
+	if (vma.shared && vma.inode && uvf_is_aligned(part->offset, PAGE) &&
+	    find_in_file(programs, program, &vma, prot, part))
+		return 0;
+	if (vma.shared && vma.inode)
+		return find_in_process(program, address, part->size, prot, true, &vma, part);
+	return find_in_process(program, address, size, prot, false, &vma, part);
 }

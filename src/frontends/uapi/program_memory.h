@@ -2,37 +2,71 @@
 /*
  * What the program's addresses lead to.
  *
+ *   program_memory.c  the processes that map, and their memory
+ *   program_maps.c    what is mapped at an address of a process
+ *   program_files.c   the file behind shared memory, among those that a process has open
+ *
  * Threads: one at a time, with the address space's lock.
  */
 #ifndef UVF_UAPI_PROGRAM_MEMORY_H
 #define UVF_UAPI_PROGRAM_MEMORY_H
 
+#include <stdbool.h>
+#include <sys/types.h>
 #include <uvfio/iommu.h>
 
 struct uapi_call;
 
-/* A process that has mapped, and the memory that it had then. */
+/*
+ * A process that maps, and the memory that it has: what a fork shares at most until it writes, and
+ * execve() puts another one in place of. Both descriptors of /proc/PID are bound to the memory that
+ * the process had when they were opened, and give nothing once that is gone.
+ *
+ * That a process still has that memory is known by 16 random bytes which the kernel puts into each
+ * new one (AT_RANDOM), and by the process not having ended, whose number could be another's then.
+ */
 struct uapi_program {
 	pid_t process; /* 0: none */
-	struct uvf_memory *memory;
+	int pidfd;
+	int maps;		   /* /proc/PID/maps */
+	struct uvf_memory *memory; /* /proc/PID/mem */
+	uint64_t random_address;
+	uint8_t random[16];
 };
 
 #define UAPI_PROGRAMS_MAX 4
+#define UAPI_MISSES_MAX	  8
 
-/* The processes that mapped last: each has one memory, however many mappings. */
+/* A file that no descriptor was found of. */
+struct uapi_miss {
+	dev_t device;
+	ino_t inode;
+	bool write;
+	unsigned left; /* so often it isn't looked for */
+};
+
+struct uvf_address_space;
+
 struct uapi_programs {
+	struct uvf_address_space *space; /* whose files are known; borrowed */
+	/* The processes that mapped last: each has one memory, however many mappings. */
 	struct uapi_program program[UAPI_PROGRAMS_MAX];
 	unsigned next; /* to be replaced */
+	struct uapi_miss miss[UAPI_MISSES_MAX];
+	unsigned next_miss;
 };
-void uapi_programs_init(struct uapi_programs *programs);
+void uapi_programs_init(struct uapi_programs *programs, struct uvf_address_space *space);
 void uapi_programs_destroy(struct uapi_programs *programs);
 
-/* A part of a mapping that lies in one memory. */
+/* A part of a mapping that lies in one memory: `memory`, or the one of the file `fd`. */
 struct uapi_part {
-	struct uvf_memory *memory; /* a reference */
+	struct uvf_memory *memory; /* a reference; or NULL */
+	int fd;			   /* ours; or -1 */
 	uint64_t offset;
 	uint64_t size;
+	bool is_file; /* that the process has mapped: it can be reached through the process too */
 };
+void uapi_part_destroy(struct uapi_part *part);
 
 /*
  * Where the calling process's @address is, for as much of @size bytes as is in one memory.
@@ -40,5 +74,32 @@ struct uapi_part {
  */
 int uapi_programs_find(struct uapi_programs *programs, struct uapi_call *call, uint64_t address,
 		       uint64_t size, unsigned prot, struct uapi_part *part);
+/* The same, through the process, whatever it is: all @size bytes. */
+int uapi_programs_find_process(struct uapi_programs *programs, struct uapi_call *call,
+			       uint64_t address, uint64_t size, unsigned prot,
+			       struct uapi_part *part);
+
+/* ---- program_maps.c ---- */
+
+/* What is mapped at an address. */
+struct uapi_vma {
+	uint64_t begin, end;
+	unsigned prot; /* enum uvf_prot */
+	bool shared;
+	uint64_t offset; /* in the file */
+	dev_t device;
+	ino_t inode; /* 0: not of a file */
+};
+
+/* Errors: -EFAULT (nothing), -ESRCH (the memory that @maps is bound to is gone). */
+int uapi_vma_find(int maps, uint64_t address, struct uapi_vma *vma);
+
+/* ---- program_files.c ---- */
+
+/*
+ * A duplicate of a descriptor of the file behind @vma that the process has open for @prot, or -1.
+ */
+int uapi_program_find_file(const struct uapi_program *program, const struct uapi_vma *vma,
+			   unsigned prot);
 
 #endif
