@@ -2,6 +2,7 @@
 /* Migration streams as they are written: header, sections, fields. */
 #include "core/state.h"
 
+#include <assert.h>
 #include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -81,6 +82,7 @@ int uvf_state_write_bytes(struct uvf_state_writer *writer, struct uvf_state_sect
 	size_t whole;
 	int ret;
 
+	assert(strlen(section.name) < sizeof(header.name));
 	if (__builtin_add_overflow(size, sizeof(header), &whole))
 		return -ENOSPC;
 	ret = make_room(writer, whole);

@@ -278,6 +278,70 @@ void pci_config_reset(struct uvf_pci *pci, enum uvf_reset kind)
 	}
 }
 
+/* ---- Another device's bytes ---- */
+
+/* Bits that are cleared by writing 1. */
+static uint32_t clearing_bits(const struct pci_capability *capability, unsigned dword)
+{
+	uint32_t bits = 0;
+
+	for (const struct pci_register *row = capability->registers; row->size; row++)
+		for (unsigned offset = first_register(row, dword);
+		     offset < end_register(row, dword); offset += row->size)
+			bits |= row->clear << (offset - dword) * 8;
+	return bits;
+}
+
+/* Bits that the driver or the device changes. */
+static uint32_t changing_bits(const struct uvf_pci *pci, const struct pci_capability *capability,
+			      unsigned dword)
+{
+	uint32_t bits = 0;
+
+	for (const struct pci_register *row = capability->registers; row->size; row++)
+		for (unsigned offset = first_register(row, dword);
+		     offset < end_register(row, dword); offset += row->size)
+			bits |= ((row->writable | row->clear | row->virtual | row->sticky) &
+				 existing_bits(pci, capability, row, offset) & register_mask(row))
+				<< (offset - dword) * 8;
+	return bits;
+}
+
+bool pci_config_is_alike(const struct uvf_pci *pci, const uint8_t *bytes)
+{
+	for (uint16_t at = 0; at < pci->config_size; at = (uint16_t)(at + 4)) {
+		const struct pci_capability *capability = owner_of(pci, at);
+		uint32_t fixed = UINT32_MAX;
+
+		if (pci->owners[at / 4] == PCI_OWNER_MODEL)
+			continue;
+		if (capability)
+			fixed = ~changing_bits(pci, capability, at - capability->offset);
+		if ((uvf_get_le32(bytes + at) ^ uvf_get_le32(pci->initial + at)) & fixed)
+			return false;
+	}
+	return true;
+}
+
+void pci_config_load(struct uvf_pci *pci, const uint8_t *bytes)
+{
+	for (uint16_t at = 0; at < pci->config_size; at = (uint16_t)(at + 4)) {
+		const struct pci_capability *capability = owner_of(pci, at);
+		uint32_t before = uvf_get_le32(pci->config + at);
+		uint32_t changing, after;
+
+		if (!capability)
+			continue;
+		changing = changing_bits(pci, capability, at - capability->offset);
+		after = (before & ~changing) | (uvf_get_le32(bytes + at) & changing);
+		uvf_put_le32(pci->config + at, after);
+		/* What follows from the values, as if they had been written; but nothing is
+		 * cleared. */
+		call_hooks(pci, capability, at - capability->offset, before, after,
+			   after & ~clearing_bits(capability, at - capability->offset), UINT32_MAX);
+	}
+}
+
 const struct pci_capability *pci_find(const struct uvf_pci *pci, uint16_t id, bool extended)
 {
 	/* The header is not a capability. */

@@ -15,6 +15,7 @@
 #define UVF_PCI_CONFIG_H
 
 #include <pthread.h>
+#include <uvfio/migration.h>
 #include <uvfio/pci.h>
 
 #define PCI_BARS	     6
@@ -152,6 +153,10 @@ int pci_config_read(struct uvf_device *dev, uint32_t index, uint64_t offset, voi
 int pci_config_write(struct uvf_device *dev, uint32_t index, uint64_t offset, const void *buf,
 		     size_t count);
 void pci_config_reset(struct uvf_pci *pci, enum uvf_reset kind);
+/* Whether @bytes, config_size of them, can be another device's of the same make. */
+bool pci_config_is_alike(const struct uvf_pci *pci, const uint8_t *bytes);
+/* Takes over such bytes. */
+void pci_config_load(struct uvf_pci *pci, const uint8_t *bytes);
 
 /* A register's stored bytes, by its place in a capability. */
 uint16_t pci_get16(const struct uvf_pci *pci, const struct pci_capability *capability,
@@ -171,6 +176,12 @@ void pci_init32(struct uvf_pci *pci, const struct pci_capability *capability, ui
 		uint32_t value);
 
 const struct pci_capability *pci_find(const struct uvf_pci *pci, uint16_t id, bool extended);
+
+/* ---- migration.c ---- */
+
+extern const char *const pci_sections[];
+int pci_save(struct uvf_device *dev, struct uvf_state_writer *writer);
+int pci_load(struct uvf_device *dev, struct uvf_state_reader *reader);
 
 /* ---- describe.c, layout.c: from a description to a configuration space ---- */
 

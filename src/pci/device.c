@@ -33,6 +33,9 @@ static const struct uvf_device_layer_ops layer_ops = {
 	.reset = layer_reset,
 	.irq_changed = pci_irq_changed,
 	.destroy = layer_destroy,
+	.sections = pci_sections,
+	.save = pci_save,
+	.load = pci_load,
 };
 
 static struct uvf_pci *pci_new(const struct uvf_pci_description *description)
