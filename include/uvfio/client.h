@@ -45,7 +45,10 @@ UVF_API int uvf_device_open(struct uvf_device *dev);
 /* Gives it back: IRQs off, detached everywhere, reset. Waits for calls on other threads. */
 UVF_API void uvf_device_close(struct uvf_device *dev);
 
-/* Attaches to @space (the device takes a reference), replacing what was attached. */
+/*
+ * Attaches to @space (the device takes a reference), replacing what was attached. A device that
+ * refuses it is attached to what it was before; to nothing if it now refuses that too.
+ */
 UVF_API int uvf_device_attach(struct uvf_device *dev, uint32_t pasid,
 			      struct uvf_address_space *space);
 UVF_API int uvf_device_detach(struct uvf_device *dev, uint32_t pasid);

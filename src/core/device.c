@@ -187,6 +187,24 @@ out:
 	pthread_mutex_unlock(&dev->ownership);
 }
 
+/* With the ownership lock. What was attached is put back where the new one is refused. */
+static int replace_space(struct uvf_device *dev, struct uvf_address_space *space)
+{
+	struct uvf_address_space *old = uvf_attachment_space(dev->attachment);
+	int ret;
+
+	if (!old)
+		return set_space(dev, space);
+	uvf_address_space_get(old);
+	if (dev->ops->attach)
+		dev->ops->attach(dev, UVF_PASID_NONE, NULL);
+	ret = set_space(dev, space);
+	if (ret)
+		set_space(dev, old);
+	uvf_address_space_put(old);
+	return ret;
+}
+
 int uvf_device_attach(struct uvf_device *dev, uint32_t pasid, struct uvf_address_space *space)
 {
 	int ret;
@@ -196,13 +214,7 @@ int uvf_device_attach(struct uvf_device *dev, uint32_t pasid, struct uvf_address
 	if (!space)
 		return -EINVAL;
 	pthread_mutex_lock(&dev->ownership);
-	if (!atomic_load(&dev->open)) {
-		ret = -ENODEV;
-	} else {
-		if (uvf_attachment_space(dev->attachment) && dev->ops->attach)
-			dev->ops->attach(dev, pasid, NULL);
-		ret = set_space(dev, space);
-	}
+	ret = atomic_load(&dev->open) ? replace_space(dev, space) : -ENODEV;
 	pthread_mutex_unlock(&dev->ownership);
 	return ret;
 }
