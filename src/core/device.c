@@ -122,6 +122,7 @@ void uvf_device_unlock(struct uvf_device *dev)
 
 void uvf_device_set_bus_master(struct uvf_device *dev, bool enabled)
 {
+	enabled = enabled && !atomic_load(&dev->removed);
 	uvf_attachment_enable(dev->attachment, enabled);
 	if (dev->ops->bus_master_changed)
 		dev->ops->bus_master_changed(dev, enabled);
@@ -137,6 +138,8 @@ int uvf_device_open(struct uvf_device *dev)
 	uvf_device_lock(dev);
 	if (atomic_load(&dev->open))
 		ret = -EBUSY;
+	else if (atomic_load(&dev->removed))
+		ret = -ENODEV;
 	if (!ret)
 		ret = uvf_device_seal_memory(dev);
 	if (!ret && dev->ops->open)
@@ -247,9 +250,20 @@ int uvf_device_reset(struct uvf_device *dev, enum uvf_reset kind)
 	if (!(dev->flags & VFIO_DEVICE_FLAGS_RESET))
 		return -ENOTTY;
 	uvf_device_lock(dev);
-	ret = atomic_load(&dev->open) ? uvf_device_do_reset(dev, kind) : -ENODEV;
+	ret = atomic_load(&dev->open) && !atomic_load(&dev->removed)
+		      ? uvf_device_do_reset(dev, kind)
+		      : -ENODEV;
 	uvf_device_unlock(dev);
 	return ret;
+}
+
+void uvf_device_remove(struct uvf_device *dev)
+{
+	uvf_device_lock(dev);
+	atomic_store(&dev->removed, true);
+	uvf_device_set_bus_master(dev, false);
+	uvf_device_disable_irqs(dev);
+	uvf_device_unlock(dev);
 }
 
 void uvf_device_get_info(struct uvf_device *dev, struct uvf_device_info *info)
