@@ -30,6 +30,7 @@
 #include <stdbool.h>
 #include <uvfio/device.h>
 #include <uvfio/dma.h>
+#include <uvfio/migration.h>
 
 #include "devices/ioat/spec.h"
 
@@ -92,6 +93,7 @@ struct ioat {
 	bool stalled;	    /* the bus is lost, and what became of it not told yet */
 	uint32_t bus_epoch; /* how often bus mastering or the address space has changed */
 	bool busy;	    /* `job` is being executed */
+	bool quiesced;	    /* no descriptor is begun */
 	bool stop;
 	struct ioat_job job;
 
@@ -141,6 +143,10 @@ bool ioat_write(struct ioat *ioat, struct ioat_job *job, uint64_t to, const void
 bool ioat_job_wanted(struct ioat *ioat, const struct ioat_job *job);
 /* Fetches, checks and executes. Returns CHANERR bits. */
 uint32_t ioat_execute(struct ioat *ioat, struct ioat_job *job);
+
+/* ---- migration.c ---- */
+
+extern const struct uvf_migration_ops ioat_migration;
 
 /* ---- worker.c ---- */
 

@@ -33,6 +33,7 @@ static int reset_ioat(struct uvf_device *dev, enum uvf_reset kind)
 
 	pthread_mutex_lock(&ioat->lock);
 	memset(&ioat->state, 0, sizeof(ioat->state));
+	ioat->quiesced = false;
 	for (unsigned i = 0; i < ioat->channels; i++)
 		ioat_channel_init(ioat, i);
 	ioat_legacy_update(ioat);
@@ -127,8 +128,12 @@ static int make_device(struct ioat *ioat, struct uvf_error *error)
 		.registers = registers,
 		.register_count = UVF_ARRAY_SIZE(registers),
 	};
+	int ret;
 
-	return uvf_pci_new("ioat", &description, &ops, ioat, &ioat->dev, error);
+	ret = uvf_pci_new("ioat", &description, &ops, ioat, &ioat->dev, error);
+	if (!ret)
+		uvf_device_set_migration(ioat->dev, &ioat_migration);
+	return ret;
 }
 
 static struct ioat *new_ioat(unsigned channels, uint64_t transfer)

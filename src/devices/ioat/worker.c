@@ -12,7 +12,7 @@
 
 static bool next_job(struct ioat *ioat)
 {
-	if (!ioat->bus_master || ioat->stalled)
+	if (!ioat->bus_master || ioat->stalled || ioat->quiesced)
 		return false;
 	for (unsigned i = 0; i < ioat->channels; i++) {
 		unsigned channel = (ioat->next_channel + i) % ioat->channels;
