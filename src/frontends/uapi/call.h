@@ -4,7 +4,7 @@
  * handles it; the program's thread stays blocked until it is answered.
  *
  * Tests make calls of their own: one whose `notifier` is NULL is by a thread of this process, and
- * reads and writes this process's memory and descriptors.
+ * reads and writes this process's memory (or `process`'s, if that is another) and descriptors.
  */
 #ifndef UVF_UAPI_CALL_H
 #define UVF_UAPI_CALL_H
@@ -33,6 +33,7 @@ struct uapi_call {
 	uint64_t arguments[6];
 	uint64_t instruction_pointer;
 	uint64_t begun_ns;
+	const char *file_name; /* of the kind of file that it is for, for traces; NULL: of none */
 };
 
 /*

@@ -58,7 +58,8 @@ struct uapi_file {
 	struct uvf_run *run;
 	const struct uapi_file_ops *ops;
 	dev_t rdev; /* what fstat() tells: a character device with this number; 0: an anon_inode */
-	atomic_ulong position; /* lseek()'s: of a device */
+	int access_mode;       /* O_RDWR unless open() said something else */
+	atomic_ulong position; /* read()'s and write()'s: of a device */
 
 	/* files.c's. */
 	ino_t inode;
@@ -67,7 +68,7 @@ struct uapi_file {
 	atomic_uint references;
 	unsigned running;
 	bool hung_up;
-	struct uapi_file *next;
+	struct uapi_file *next; /* of those with this hash; then of those to be released */
 };
 
 /*
@@ -94,8 +95,9 @@ bool uapi_file_enter(struct uapi_file *file);
 void uapi_file_leave(struct uapi_file *file);
 
 /*
- * Releases the files whose last descriptor is gone by now. Called before what could be refused
- * because of them (a second open of a group).
+ * Waits until the files whose last descriptor is gone by now are released, but for those with an
+ * operation that runs. Called when something would be refused because of them (a second open of a
+ * group), and then it is tried again: so a slow release holds up nobody else. Never from a release.
  */
 void uapi_files_drain(struct uvf_run *run);
 

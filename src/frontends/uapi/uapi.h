@@ -112,6 +112,7 @@ struct uvf_run {
 	struct uapi_sysfs *sysfs;
 
 	pid_t pid; /* the program's */
+	int pidfd;
 };
 
 /* ---- Device ownership: device_owner.c ---- */
