@@ -7,7 +7,8 @@
  * From there on they are the same.
  *
  * Threads: any; calls on one device are serialised by its lock.
- * Before uvf_device_open() a device can only be asked what it is (the *_get_info() calls).
+ * Before uvf_device_open() a device can only be asked what it is: by the *_get_info() calls, and by
+ * reading a PCI device's configuration space (VFIO_PCI_CONFIG_REGION_INDEX).
  * Errors, all calls: -ENODEV (not open, or the device is gone), and for a device behind a socket
  * -EPROTO (its answer was not valid; the connection is then over), -ENOTCONN, -ETIMEDOUT.
  */
@@ -45,7 +46,10 @@ UVF_API int uvf_device_open(struct uvf_device *dev);
 /* Gives it back: IRQs off, detached everywhere, reset. Waits for calls on other threads. */
 UVF_API void uvf_device_close(struct uvf_device *dev);
 
-/* Attaches to @space (the device takes a reference), replacing what was attached. */
+/*
+ * Attaches to @space (the device takes a reference), replacing what was attached. A device that
+ * refuses it is attached to what it was before; to nothing if it now refuses that too.
+ */
 UVF_API int uvf_device_attach(struct uvf_device *dev, uint32_t pasid,
 			      struct uvf_address_space *space);
 UVF_API int uvf_device_detach(struct uvf_device *dev, uint32_t pasid);
@@ -78,7 +82,10 @@ struct uvf_region_info {
 UVF_API int uvf_region_get_info(struct uvf_device *dev, uint32_t index,
 				struct uvf_region_info *info);
 
-/* Return @count, or an error: -EINVAL (outside the region; read- or write-only), or the model's. */
+/*
+ * Return @count, or an error: -EINVAL (outside the region; read- or write-only), or the model's.
+ * A device that was removed (uvf_device_remove()) reads as all ones and drops writes.
+ */
 UVF_API ssize_t uvf_region_read(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
 				size_t count);
 UVF_API ssize_t uvf_region_write(struct uvf_device *dev, uint32_t index, uint64_t offset,

@@ -122,6 +122,7 @@ void uvf_device_unlock(struct uvf_device *dev)
 
 void uvf_device_set_bus_master(struct uvf_device *dev, bool enabled)
 {
+	enabled = enabled && !atomic_load(&dev->removed);
 	uvf_attachment_enable(dev->attachment, enabled);
 	if (dev->ops->bus_master_changed)
 		dev->ops->bus_master_changed(dev, enabled);
@@ -137,6 +138,8 @@ int uvf_device_open(struct uvf_device *dev)
 	uvf_device_lock(dev);
 	if (atomic_load(&dev->open))
 		ret = -EBUSY;
+	else if (atomic_load(&dev->removed))
+		ret = -ENODEV;
 	if (!ret)
 		ret = uvf_device_seal_memory(dev);
 	if (!ret && dev->ops->open)
@@ -187,6 +190,24 @@ out:
 	pthread_mutex_unlock(&dev->ownership);
 }
 
+/* With the ownership lock. What was attached is put back where the new one is refused. */
+static int replace_space(struct uvf_device *dev, struct uvf_address_space *space)
+{
+	struct uvf_address_space *old = uvf_attachment_space(dev->attachment);
+	int ret;
+
+	if (!old)
+		return set_space(dev, space);
+	uvf_address_space_get(old);
+	if (dev->ops->attach)
+		dev->ops->attach(dev, UVF_PASID_NONE, NULL);
+	ret = set_space(dev, space);
+	if (ret)
+		set_space(dev, old);
+	uvf_address_space_put(old);
+	return ret;
+}
+
 int uvf_device_attach(struct uvf_device *dev, uint32_t pasid, struct uvf_address_space *space)
 {
 	int ret;
@@ -196,13 +217,7 @@ int uvf_device_attach(struct uvf_device *dev, uint32_t pasid, struct uvf_address
 	if (!space)
 		return -EINVAL;
 	pthread_mutex_lock(&dev->ownership);
-	if (!atomic_load(&dev->open)) {
-		ret = -ENODEV;
-	} else {
-		if (uvf_attachment_space(dev->attachment) && dev->ops->attach)
-			dev->ops->attach(dev, pasid, NULL);
-		ret = set_space(dev, space);
-	}
+	ret = atomic_load(&dev->open) ? replace_space(dev, space) : -ENODEV;
 	pthread_mutex_unlock(&dev->ownership);
 	return ret;
 }
@@ -235,9 +250,20 @@ int uvf_device_reset(struct uvf_device *dev, enum uvf_reset kind)
 	if (!(dev->flags & VFIO_DEVICE_FLAGS_RESET))
 		return -ENOTTY;
 	uvf_device_lock(dev);
-	ret = atomic_load(&dev->open) ? uvf_device_do_reset(dev, kind) : -ENODEV;
+	ret = atomic_load(&dev->open) && !atomic_load(&dev->removed)
+		      ? uvf_device_do_reset(dev, kind)
+		      : -ENODEV;
 	uvf_device_unlock(dev);
 	return ret;
+}
+
+void uvf_device_remove(struct uvf_device *dev)
+{
+	uvf_device_lock(dev);
+	atomic_store(&dev->removed, true);
+	uvf_device_set_bus_master(dev, false);
+	uvf_device_disable_irqs(dev);
+	uvf_device_unlock(dev);
 }
 
 void uvf_device_get_info(struct uvf_device *dev, struct uvf_device_info *info)

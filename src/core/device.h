@@ -67,6 +67,7 @@ struct uvf_device {
 	pthread_mutex_t ownership;
 	pthread_mutex_t lock;
 	atomic_bool open;
+	atomic_bool removed; /* uvf_device_remove(): never back to false */
 
 	struct region **regions; /* by index; NULL: not there */
 	uint32_t region_count;

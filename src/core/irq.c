@@ -388,7 +388,7 @@ static int irq_set(struct uvf_device *dev, struct irq_index *irq, const struct u
 {
 	int ret;
 
-	if (!atomic_load(&dev->open))
+	if (!atomic_load(&dev->open) || atomic_load(&dev->removed))
 		return -ENODEV;
 	if (dev->ops->set_irqs) {
 		ret = dev->ops->set_irqs(dev, set);

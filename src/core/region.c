@@ -258,6 +258,14 @@ static void *area_address(const struct region *region, int area, uint64_t offset
 
 enum direction { READ, WRITE };
 
+/* A PCI device's configuration space says what it is, to those too who don't own it. */
+static bool needs_owner(const struct uvf_device *dev, const struct uvf_region *region,
+			enum direction direction)
+{
+	return direction == WRITE || !(dev->flags & VFIO_DEVICE_FLAGS_PCI) ||
+	       region->index != VFIO_PCI_CONFIG_REGION_INDEX;
+}
+
 /* With the device's lock, as all that enters a model. */
 static int model_access(struct uvf_device *dev, const struct uvf_region *region, uint64_t offset,
 			void *buf, size_t count, enum direction direction)
@@ -267,7 +275,8 @@ static int model_access(struct uvf_device *dev, const struct uvf_region *region,
 	if (direction == READ ? !region->read : !region->write)
 		return -EINVAL;
 	uvf_device_lock(dev);
-	if (!atomic_load_explicit(&dev->open, memory_order_relaxed))
+	if (!atomic_load_explicit(&dev->open, memory_order_relaxed) &&
+	    needs_owner(dev, region, direction))
 		ret = -ENODEV;
 	else if (direction == READ)
 		ret = region->read(dev, region->index, offset, buf, count);
@@ -288,8 +297,14 @@ static ssize_t region_access(struct uvf_device *dev, uint32_t index, uint64_t of
 	if (!region || !(region->description.flags & flag) || count > SSIZE_MAX ||
 	    !uvf_range_inside(offset, count, region->description.size))
 		return -EINVAL;
-	if (!atomic_load_explicit(&dev->open, memory_order_relaxed))
+	if (!atomic_load_explicit(&dev->open, memory_order_relaxed) &&
+	    needs_owner(dev, &region->description, direction))
 		return -ENODEV;
+	if (atomic_load_explicit(&dev->removed, memory_order_relaxed)) {
+		if (direction == READ)
+			memset(buf, 0xff, count);
+		return (ssize_t)count;
+	}
 	for (done = 0; done < count; done += piece) {
 		int area = next_piece(region, offset + done, count - done, &piece);
 		char *here = (char *)buf + done;

@@ -13,6 +13,7 @@
 struct model {
 	char calls[256];
 	int fail;
+	unsigned refused; /* this many attachments are */
 };
 
 static struct model model;
@@ -43,6 +44,10 @@ static int model_reset(struct uvf_device *device, enum uvf_reset kind)
 static int model_attach(struct uvf_device *device, uint32_t pasid, struct uvf_address_space *space)
 {
 	note(space ? "attach;" : "detach;");
+	if (space && model.refused) {
+		model.refused--;
+		return -EIO;
+	}
 	return space ? model.fail : 0;
 }
 
@@ -160,6 +165,36 @@ static void dma_is_gated(void **state)
 	uvf_address_space_put(space);
 }
 
+/* A replacement that is refused leaves what was; unless that is refused too. */
+static void refused_replacement(void **state)
+{
+	static uint8_t bytes[4096] __attribute__((aligned(4096)));
+	struct uvf_address_space *space, *other;
+	struct uvf_memory *memory;
+	uint32_t value = 5;
+
+	(void)state;
+	assert_int_equal(uvf_address_space_new(NULL, &space), 0);
+	assert_int_equal(uvf_address_space_new(NULL, &other), 0);
+	assert_int_equal(uvf_memory_new_local(bytes, sizeof(bytes), &memory), 0);
+	assert_int_equal(uvf_map(space, 0x1000, 0x1000, UVF_PROT_RW, memory, 0), 0);
+	assert_int_equal(uvf_device_open(dev), 0);
+	uvf_device_set_bus_master(dev, true);
+	assert_int_equal(uvf_device_attach(dev, UVF_PASID_NONE, space), 0);
+	model.refused = 1;
+	assert_int_equal(uvf_device_attach(dev, UVF_PASID_NONE, other), -EIO);
+	assert_int_equal(uvf_dma_write(dev, UVF_PASID_NONE, 0x1000, &value, 4), 0);
+	expect("open;on;attach;detach;attach;attach;");
+	model.refused = 2;
+	assert_int_equal(uvf_device_attach(dev, UVF_PASID_NONE, other), -EIO);
+	assert_int_equal(uvf_dma_write(dev, UVF_PASID_NONE, 0x1000, &value, 4), -EPERM);
+	assert_int_equal(uvf_device_attach(dev, UVF_PASID_NONE, space), 0);
+	assert_int_equal(uvf_dma_write(dev, UVF_PASID_NONE, 0x1000, &value, 4), 0);
+	uvf_memory_put(memory);
+	uvf_address_space_put(other);
+	uvf_address_space_put(space);
+}
+
 static void reset(void **state)
 {
 	(void)state;
@@ -220,6 +255,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(one_owner, setup, teardown),
 		cmocka_unit_test_setup_teardown(free_closes, setup, teardown),
 		cmocka_unit_test_setup_teardown(dma_is_gated, setup, teardown),
+		cmocka_unit_test_setup_teardown(refused_replacement, setup, teardown),
 		cmocka_unit_test_setup_teardown(reset, setup, teardown),
 		cmocka_unit_test_setup_teardown(features, setup, teardown),
 		cmocka_unit_test_setup_teardown(log_goes_where_it_is_told, setup, teardown),
