@@ -39,8 +39,11 @@ static int model_reset(struct uvf_device *dev, enum uvf_reset kind)
 static int model_attach(struct uvf_device *dev, uint32_t pasid, struct uvf_address_space *space)
 {
 	struct model *model = uvf_device_opaque(dev);
+	int error = space ? model->fail_attach : 0;
 
-	return space ? model->fail_attach : 0;
+	if (error)
+		model->fail_attach = 0;
+	return error;
 }
 
 static const struct uvf_device_ops model_ops = {

@@ -28,7 +28,8 @@
 /* What a device of the tests was asked, and what it is to do. */
 struct model {
 	atomic_uint opened, closed, resets;
-	int fail_open, fail_attach;
+	int fail_open;
+	int fail_attach;	  /* once */
 	atomic_bool hold_open;	  /* open() waits until this is false */
 	atomic_uint waiting_open; /* how many do */
 };
