@@ -11,6 +11,7 @@
 #define HEADER_SIZE 64
 /* A list longer than this goes in circles. */
 #define MAX_CAPABILITIES 48
+#define GONE		 0xffff
 
 /* All ones where it can't be read: as from a bus without the device. */
 static uint32_t config_read(struct uapi_device *device, uint64_t offset, size_t size)
@@ -136,12 +137,15 @@ bool uapi_session_memory_enabled(struct uapi_session *session)
 {
 	unsigned writes = atomic_load(&session->config_writes) & UINT_MAX >> 1;
 	unsigned known = atomic_load(&session->memory_enabled);
+	uint32_t command;
 	bool enabled;
 
 	if (known >> 1 == writes)
 		return known & 1;
-	enabled = config_read(session->device, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY;
-	if (enabled && session->power_state)
+	command = config_read(session->device, PCI_COMMAND, 2);
+	enabled = command & PCI_COMMAND_MEMORY;
+	/* All ones are the answer of a device that is gone, and so they are from its BARs. */
+	if (enabled && command != GONE && session->power_state)
 		enabled = (config_read(session->device, session->power_state, 2) &
 			   PCI_PM_CTRL_STATE_MASK) != PCI_PM_CTRL_STATE_MASK;
 	atomic_store(&session->memory_enabled, writes << 1 | enabled);
