@@ -60,18 +60,6 @@ static uint64_t region_size(struct uapi_device *device, uint32_t index)
 	return uvf_region_get_info(device->dev, index, &info) < 0 ? 0 : info.size;
 }
 
-static ssize_t read_config(struct uapi_device *device, uint8_t *config, size_t size)
-{
-	ssize_t result =
-		uvf_region_read(device->dev, VFIO_PCI_CONFIG_REGION_INDEX, 0, config, size);
-
-	if (result != -ENODEV || uvf_device_open(device->dev) < 0)
-		return result;
-	result = uvf_region_read(device->dev, VFIO_PCI_CONFIG_REGION_INDEX, 0, config, size);
-	uvf_device_close(device->dev);
-	return result;
-}
-
 /* Gives BAR @bar, whose register reads @value, an address. */
 static void place_bar(struct uapi_sysfs_device *sysfs, unsigned bar, uint32_t value, uint64_t size,
 		      struct uapi_bus_space *space)
@@ -115,7 +103,8 @@ int uapi_sysfs_device_init(struct uapi_sysfs_device *sysfs, struct uapi_device *
 	sysfs->config_size = size < sizeof(config) ? (size_t)size : sizeof(config);
 	snprintf(sysfs->folder, sizeof(sysfs->folder), "/sys/devices/pci%04x:%02x/%s",
 		 device->domain, device->bus, device->address);
-	result = read_config(device, config, sysfs->config_size);
+	result = uvf_region_read(device->dev, VFIO_PCI_CONFIG_REGION_INDEX, 0, config,
+				 sysfs->config_size);
 	if (result < 0)
 		return (int)result;
 	for (unsigned bar = 0; bar < UAPI_BARS; bar++) {
@@ -140,7 +129,8 @@ int uapi_sysfs_device_init(struct uapi_sysfs_device *sysfs, struct uapi_device *
 ssize_t uapi_sysfs_device_config(const struct uapi_sysfs_device *sysfs, struct uapi_device *device,
 				 uint8_t config[UAPI_CONFIG_MAX])
 {
-	ssize_t result = read_config(device, config, sysfs->config_size);
+	ssize_t result = uvf_region_read(device->dev, VFIO_PCI_CONFIG_REGION_INDEX, 0, config,
+					 sysfs->config_size);
 
 	if (result < 0)
 		return result;
