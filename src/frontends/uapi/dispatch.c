@@ -33,13 +33,17 @@ void uapi_end(struct uapi_file *file)
 static int64_t handle_ioctl(struct uapi_call *call)
 {
 	struct uapi_file *file = uapi_begin(call, (int)call->arguments[0]);
+	unsigned command = (unsigned)call->arguments[1];
 	int64_t result = -ENOTTY;
 
 	if (!file)
 		return UAPI_CONTINUE;
-	if (file->ops->ioctl)
-		result = file->ops->ioctl(file, call, (unsigned)call->arguments[1],
-					  call->arguments[2]);
+	if (file->ops->ioctl) {
+		result = file->ops->ioctl(file, call, command, call->arguments[2]);
+		/* By what the program has closed already, but takes long? */
+		if ((result == -EBUSY || result == -EPERM) && uapi_files_drain_slow(call->run))
+			result = file->ops->ioctl(file, call, command, call->arguments[2]);
+	}
 	uapi_end(file);
 	return result;
 }

@@ -153,10 +153,8 @@ static int64_t open_node(struct uapi_call *call, const struct uapi_node *node, u
 	if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
 		return -EEXIST;
 	result = node->open(call->run, number, &file);
-	if (result == -EBUSY) {
-		uapi_files_drain(call->run);
+	if (result == -EBUSY && uapi_files_drain_slow(call->run))
 		result = node->open(call->run, number, &file);
-	}
 	if (result == -ENOENT)
 		return UAPI_CONTINUE;
 	if (result)
