@@ -36,6 +36,7 @@
 #define IDLE_MAX       4
 #define WORKERS_MAX    512
 #define PARKED_SECONDS 5
+#define GRACE_NS       20000000
 #define STACK_SIZE     (256UL << 10)
 
 struct worker {
@@ -310,11 +311,24 @@ static void *run_worker(void *opaque)
 
 /* ---- Start and end ---- */
 
+/*
+ * From Linux 6.11 on workers that wait are woken when nobody is left who could call: where that is
+ * so, they needn't be cancelled.
+ */
 static void stop_workers(struct uapi_notifier *notifier)
 {
+	struct timespec until;
+	int result = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += (until.tv_nsec + GRACE_NS) / 1000000000;
+	until.tv_nsec = (until.tv_nsec + GRACE_NS) % 1000000000;
 	pthread_mutex_lock(&notifier->lock);
 	notifier->stopping = true;
 	pthread_cond_broadcast(&notifier->changed);
+	while (notifier->count && result != ETIMEDOUT)
+		result = pthread_cond_clockwait(&notifier->changed, &notifier->lock,
+						CLOCK_MONOTONIC, &until);
 	for (const struct worker *worker = notifier->workers; worker; worker = worker->next)
 		pthread_cancel(worker->thread);
 	while (notifier->count)

@@ -71,7 +71,7 @@ int uvf_run_wait(struct uvf_run *run, int *wait_status)
 
 	uapi_notifier_wait(run->notifier);
 	result = uapi_tracer_wait(run, wait_status);
-	uapi_files_drain(run);
+	uapi_files_drain_slow(run);
 	return result;
 }
 

@@ -198,7 +198,7 @@ static void test_many_openers(void **state)
 		pthread_join(threads[i], &failed);
 		assert_null(failed);
 	}
-	uapi_files_drain(&world->run);
+	uapi_files_drain_slow(&world->run);
 	assert_int_equal(world->devices[0].ownership, UAPI_FREE);
 	assert_int_equal(world->groups[0].users, 0);
 	world_close(world, opened.group);
