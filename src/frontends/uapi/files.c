@@ -32,7 +32,7 @@ struct uapi_files {
 	pthread_mutex_t lock;
 	struct uapi_file *buckets[BUCKETS];
 	struct uapi_releases *releases;
-	dev_t device; /* of all sockets' inodes */
+	atomic_ulong device; /* of all sockets' inodes; 0: there was none yet */
 };
 
 /* ---- The table ---- */
