@@ -268,9 +268,7 @@ static void serve(struct uapi_notifier *notifier, struct seccomp_notif *notifica
 			continue;
 		if (result == -ENOENT) {
 			/* Its caller was killed; or (Linux 6.11) all callers are gone for good. */
-			struct pollfd poll_listener = {notifier->listener, 0, 0};
-
-			if (poll(&poll_listener, 1, 0) == 1)
+			if (uapi_notifier_is_over(notifier, 0))
 				return;
 			continue;
 		}
@@ -315,7 +313,7 @@ static void *run_worker(void *opaque)
  * From Linux 6.11 on workers that wait are woken when nobody is left who could call: where that is
  * so, they needn't be cancelled.
  */
-static void stop_workers(struct uapi_notifier *notifier)
+void uapi_notifier_stop(struct uapi_notifier *notifier)
 {
 	struct timespec until;
 	int result = 0;
@@ -378,26 +376,24 @@ int uapi_notifier_new(struct uvf_run *run, int listener, int reserved_first)
 		result = start_worker(notifier);
 	pthread_mutex_unlock(&notifier->lock);
 	if (result) {
-		stop_workers(notifier);
+		uapi_notifier_stop(notifier);
 		free_notifier(notifier);
 		run->notifier = NULL;
 	}
 	return result;
 }
 
-void uapi_notifier_wait(struct uapi_notifier *notifier)
+bool uapi_notifier_is_over(struct uapi_notifier *notifier, int timeout_ms)
 {
 	struct pollfd poll_listener = {notifier->listener, 0, 0};
 
-	while (poll(&poll_listener, 1, -1) != 1)
-		continue;
-	stop_workers(notifier);
+	return poll(&poll_listener, 1, timeout_ms) == 1;
 }
 
 void uapi_notifier_free(struct uapi_notifier *notifier)
 {
 	if (!notifier)
 		return;
-	stop_workers(notifier);
+	uapi_notifier_stop(notifier);
 	free_notifier(notifier);
 }
