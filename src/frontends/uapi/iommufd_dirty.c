@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <uvfio/dirty.h>
 
 #include "frontends/uapi/iommufd.h"
@@ -95,23 +96,39 @@ static int add_bits(struct uapi_call *call, uint64_t address, const uint64_t *di
 	return uapi_call_write(call, address, old, words * sizeof(*old));
 }
 
+/* Goes on from @page to the piece of the bitmap with the next mapping; false: there is none. */
+static bool skip_unmapped(const struct iommu_hwpt_get_dirty_bitmap *arguments,
+			  struct uapi_ioas *ioas, uint64_t *page)
+{
+	uint64_t iova = arguments->iova + *page * arguments->page_size;
+	uint64_t last = arguments->iova + arguments->length - 1;
+	struct uvf_iova_range mapping;
+
+	if (!uapi_ioas_find(ioas, iova, last, &mapping))
+		return false;
+	if (mapping.first > iova)
+		*page += (mapping.first - iova) / arguments->page_size / PIECE_BITS * PIECE_BITS;
+	return true;
+}
+
 /* @buffer has room for a piece of the bitmap, twice. */
-static int report(struct uapi_iommufd_command *command, struct uvf_address_space *space,
-		  bool is_alone, uint64_t *buffer)
+static int report(struct uapi_iommufd_command *command, struct uapi_ioas *ioas, bool is_alone,
+		  uint64_t *buffer)
 {
 	const struct iommu_hwpt_get_dirty_bitmap *arguments = &command->get_dirty_bitmap;
 	bool keep = arguments->flags & IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR || !is_alone;
+	struct uvf_address_space *space = uapi_ioas_space(ioas);
 	uint64_t *old = buffer + PIECE_BYTES / sizeof(*buffer);
 	uint64_t pages = arguments->length / arguments->page_size;
 
-	for (uint64_t page = 0; page < pages; page += PIECE_BITS) {
+	for (uint64_t page = 0; page < pages && skip_unmapped(arguments, ioas, &page);
+	     page += PIECE_BITS) {
 		uint64_t count = pages - page < PIECE_BITS ? pages - page : PIECE_BITS;
 		uint64_t iova = arguments->iova + page * arguments->page_size;
 		uint64_t size = count * arguments->page_size;
 		int ret;
 
-		for (size_t i = 0; i < PIECE_BYTES / sizeof(*buffer); i++)
-			buffer[i] = 0;
+		memset(buffer, 0, PIECE_BYTES);
 		ret = uvf_dirty_report(space, iova, size, arguments->page_size,
 				       keep ? UVF_DIRTY_KEEP : 0, buffer, PIECE_BYTES);
 		if (ret)
@@ -159,7 +176,7 @@ int uapi_iommufd_hwpt_get_dirty_bitmap(struct uapi_iommufd_command *command)
 	if (ret || !tracking) /* off: nothing is dirty */
 		goto put;
 	buffer = malloc(2 * PIECE_BYTES);
-	ret = buffer ? report(command, uapi_ioas_space(ioas), is_alone, buffer) : -ENOMEM;
+	ret = buffer ? report(command, ioas, is_alone, buffer) : -ENOMEM;
 	free(buffer);
 put:
 	uapi_ioas_put(ioas);

@@ -442,10 +442,8 @@ static int option_huge_pages(struct uapi_iommufd_command *command)
 		option->val64 = !object->small_pages;
 	else if (option->op != IOMMU_OPTION_OP_SET)
 		ret = -EOPNOTSUPP;
-	else if (option->val64 > 1)
-		ret = -EINVAL;
-	else if (!option->val64 && !object->small_pages && is_mapped &&
-		 uapi_object_ioas_is_used(iommufd, object))
+	else if (option->val64 > 1 || (!option->val64 && !object->small_pages && is_mapped &&
+				       uapi_object_ioas_is_used(iommufd, object)))
 		ret = -EINVAL;
 	else
 		object->small_pages = !option->val64;
