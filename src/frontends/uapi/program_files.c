@@ -42,9 +42,15 @@ static int check(int fd, const struct uapi_vma *vma, int mode)
 	return -1;
 }
 
+static int take(const struct uapi_program *program, int number, const struct uapi_vma *vma,
+		int mode)
+{
+	return check((int)syscall(SYS_pidfd_getfd, program->pidfd, number, 0), vma, mode);
+}
+
 /* #syscalls: pidfd_getfd statx getdents64 */
 static int scan(const struct uapi_program *program, DIR *folder, const struct uapi_vma *vma,
-		int mode)
+		int mode, int *number)
 {
 	const struct dirent *entry;
 
@@ -54,42 +60,49 @@ static int scan(const struct uapi_program *program, DIR *folder, const struct ua
 
 		if (entry->d_name[0] == '.' || !is_file(dirfd(folder), entry->d_name, 0, vma))
 			continue;
-		fd = (int)syscall(SYS_pidfd_getfd, program->pidfd, atoi(entry->d_name), 0);
-		fd = check(fd, vma, mode);
-		if (fd >= 0)
+		fd = take(program, atoi(entry->d_name), vma, mode);
+		if (fd >= 0) {
+			*number = atoi(entry->d_name);
 			return fd;
+		}
 	}
 	return -1;
 }
 
-static int open_link(const struct uapi_program *program, const struct uapi_vma *vma, int mode)
+static int open_link(const struct uapi_program *program, const struct uapi_vma *vma, unsigned prot,
+		     int *number)
 {
+	int mode = prot & UVF_PROT_WRITE ? O_RDWR : O_RDONLY, fd;
 	char path[96];
 
 	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64,
 		 (int)program->process, vma->begin, vma->end);
-	return check(open(path, mode | O_CLOEXEC | O_NONBLOCK), vma, mode);
+	fd = check(open(path, mode | O_CLOEXEC | O_NONBLOCK), vma, mode);
+	*number = fd < 0 ? UAPI_NOT_FOUND : UAPI_FOUND_BY_LINK;
+	return fd;
 }
 
 int uapi_program_find_file(const struct uapi_program *program, const struct uapi_vma *vma,
-			   unsigned prot)
+			   unsigned prot, int *number)
 {
 	char path[32];
 	DIR *folder;
 	int fd = -1;
 
+	if (*number >= 0)
+		fd = take(program, *number, vma, O_RDWR);
+	else if (*number == UAPI_FOUND_BY_LINK)
+		fd = open_link(program, vma, prot, number);
+	if (fd >= 0)
+		return fd;
 	snprintf(path, sizeof(path), "/proc/%d/fd", (int)program->process);
 	folder = opendir(path);
 	if (folder) {
 		/* One that can be written to serves all mappings. */
-		fd = scan(program, folder, vma, O_RDWR);
+		fd = scan(program, folder, vma, O_RDWR, number);
 		if (fd < 0 && !(prot & UVF_PROT_WRITE))
-			fd = scan(program, folder, vma, O_RDONLY);
+			fd = scan(program, folder, vma, O_RDONLY, number);
 		closedir(folder);
 	}
-	if (fd < 0 && prot & vma->prot & UVF_PROT_WRITE)
-		fd = open_link(program, vma, O_RDWR);
-	else if (fd < 0 && !(prot & UVF_PROT_WRITE))
-		fd = open_link(program, vma, O_RDONLY);
-	return fd;
+	return fd >= 0 ? fd : open_link(program, vma, prot, number);
 }

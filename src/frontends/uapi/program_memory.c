@@ -241,18 +241,17 @@ int uapi_programs_find_process(struct uapi_programs *programs, struct uapi_call 
 
 /* ---- Files ---- */
 
-static bool is_missed(struct uapi_programs *programs, const struct uapi_vma *vma, bool write)
+static struct uapi_find *find_again(struct uapi_programs *programs, const struct uapi_vma *vma,
+				    bool write)
 {
-	for (unsigned i = 0; i < UAPI_MISSES_MAX; i++) {
-		struct uapi_miss *miss = &programs->miss[i];
+	for (unsigned i = 0; i < UAPI_FINDS_MAX; i++) {
+		struct uapi_find *find = &programs->find[i];
 
-		if (miss->left && miss->device == vma->device && miss->inode == vma->inode &&
-		    miss->write == write) {
-			miss->left--;
-			return true;
-		}
+		if (find->left && find->device == vma->device && find->inode == vma->inode &&
+		    find->write == write)
+			return find;
 	}
-	return false;
+	return NULL;
 }
 
 /* False: it can't be mapped here. */
@@ -260,18 +259,23 @@ static bool find_in_file(struct uapi_programs *programs, const struct uapi_progr
 			 const struct uapi_vma *vma, unsigned prot, struct uapi_part *part)
 {
 	bool write = prot & UVF_PROT_WRITE;
+	struct uapi_find *find;
 
 	part->memory = uvf_address_space_find_file(programs->space, vma->device, vma->inode, prot);
 	if (part->memory)
 		return true;
-	if (is_missed(programs, vma, write))
+	find = find_again(programs, vma, write);
+	if (find && find->number == UAPI_NOT_FOUND) {
+		find->left--;
 		return false;
-	part->fd = uapi_program_find_file(program, vma, prot);
-	if (part->fd >= 0)
-		return true;
-	programs->miss[programs->next_miss++ % UAPI_MISSES_MAX] =
-		(struct uapi_miss){vma->device, vma->inode, write, MISS_LASTS};
-	return false;
+	}
+	if (!find) {
+		find = &programs->find[programs->next_find++ % UAPI_FINDS_MAX];
+		*find = (struct uapi_find){vma->device, vma->inode, write, UAPI_NOT_FOUND, 0};
+	}
+	part->fd = uapi_program_find_file(program, vma, prot, &find->number);
+	find->left = part->fd < 0 ? MISS_LASTS : 1;
+	return part->fd >= 0;
 }
 
 int uapi_programs_find(struct uapi_programs *programs, struct uapi_call *call,

@@ -38,23 +38,29 @@ struct uapi_program {
 };
 
 #define UAPI_PROGRAMS_MAX 4
-#define UAPI_MISSES_MAX	  8
+#define UAPI_FINDS_MAX	  16
 
-/* A file that no descriptor was found of. */
-struct uapi_miss {
+/*
+ * Where a file was found that isn't mapped now: the number of a descriptor, to look there first. It
+ * isn't kept open, which would keep the memory that the program frees. Or that there was none.
+ */
+struct uapi_find {
 	dev_t device;
 	ino_t inode;
 	bool write;
-	unsigned left; /* so often it isn't looked for */
+	int number;    /* or one of the next two */
+	unsigned left; /* UAPI_NOT_FOUND: so often it isn't looked for; 0: this find is unused */
 };
+#define UAPI_NOT_FOUND	   (-1)
+#define UAPI_FOUND_BY_LINK (-2)
 
 struct uapi_programs {
 	struct uvf_address_space *space; /* whose files are known; borrowed */
 	/* The processes that mapped last: each has one memory, however many mappings. */
 	struct uapi_program program[UAPI_PROGRAMS_MAX];
 	unsigned next; /* to be replaced */
-	struct uapi_miss miss[UAPI_MISSES_MAX];
-	unsigned next_miss;
+	struct uapi_find find[UAPI_FINDS_MAX];
+	unsigned next_find;
 };
 void uapi_programs_init(struct uapi_programs *programs, struct uvf_address_space *space);
 void uapi_programs_destroy(struct uapi_programs *programs);
@@ -115,8 +121,9 @@ int uapi_program_region_part(struct uvf_device *dev, uint32_t index, uint64_t of
 
 /*
  * A duplicate of a descriptor of the file behind @vma that the process has open for @prot, or -1.
+ * *@number is where to look first, or UAPI_NOT_FOUND; and then where it was found.
  */
 int uapi_program_find_file(const struct uapi_program *program, const struct uapi_vma *vma,
-			   unsigned prot);
+			   unsigned prot, int *number);
 
 #endif
