@@ -185,9 +185,10 @@ UVF_API void uvf_device_unlock(struct uvf_device *dev);
 /* DMA is refused with -EPERM while off. The PCI core calls this; a device starts with it off. */
 UVF_API void uvf_device_set_bus_master(struct uvf_device *dev, bool enabled);
 /*
- * The device is gone, like a card that was pulled, for good: its regions read as all ones and drop
- * writes (what a driver has mapped stays memory), it does no DMA and signals nothing; what else is
- * asked of it is -ENODEV. Whoever owns it closes it as ever. Not with the device's lock.
+ * The device is gone, like a card that was pulled: its regions read as all ones and drop writes
+ * (what a driver has mapped stays memory, of ones), it does no DMA and signals nothing; what else
+ * is asked of it is -ENODEV. Whoever owns it closes it as ever. For good, or until
+ * uvf_injector_clear(). Not with the device's lock.
  */
 UVF_API void uvf_device_remove(struct uvf_device *dev);
 /* Resets from inside: for the PCI core and models. With the device's lock held. */

@@ -166,10 +166,13 @@ UVF_API void uvf_address_space_stats(struct uvf_address_space *space,
  * @unmap and an @map, both before; who refuses the new one is told of the old one again, and should
  * not refuse what it had. A listener that is added is told of all mappings that
  * exist; one that is removed is told nothing.
+ * @admit is asked of each mapping that is made, before any listener is told: an error refuses it.
+ * It is not asked when memory is replaced or a listener added. Each of them may be NULL.
  */
 struct uvf_listener {
 	int (*map)(struct uvf_listener *listener, const struct uvf_mapping *mapping);
 	void (*unmap)(struct uvf_listener *listener, uvf_iova_t first, uvf_iova_t last);
+	int (*admit)(struct uvf_listener *listener, const struct uvf_mapping *mapping);
 	struct uvf_listener *next; /* the address space's */
 };
 UVF_API int uvf_listener_add(struct uvf_address_space *space, struct uvf_listener *listener);

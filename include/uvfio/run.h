@@ -7,6 +7,7 @@
 #ifndef UVFIO_RUN_H
 #define UVFIO_RUN_H
 
+#include <uvfio/inject.h>
 #include <uvfio/iommu.h>
 #include <uvfio/types.h>
 
@@ -42,6 +43,8 @@ struct uvf_run_config {
 	uint64_t max_mappings;	    /* of a container: dma_entry_limit; 0: 65535 */
 	uint64_t max_locked_memory; /* of a container or IOAS, in bytes; 0: no limit */
 
+	struct uvf_injector *injector; /* asked about each mapping; must stay. NULL: none */
+
 	bool namespaces_off; /* the program sees its own /dev and /sys: for tests of this library */
 	/* One line a call, without newline; from any thread. NULL: none. */
 	void (*trace)(void *opaque, const char *line);
@@ -61,16 +64,6 @@ UVF_API int uvf_run_start(const struct uvf_run_config *config, struct uvf_run **
 
 /* The program's process id. */
 UVF_API pid_t uvf_run_pid(const struct uvf_run *run);
-
-/*
- * Sends the program a signal. Errors: -ESRCH (it has ended), -EINVAL.
- *
- * The program is in the caller's process group and has its terminal, and what that sends (SIGINT,
- * SIGQUIT, SIGTSTP, SIGHUP) both get. So whoever runs it should outlive the first two and SIGHUP,
- * and pass on only what somebody sent to him alone: a signal whose si_code is SI_USER or SI_QUEUE.
- * With a handler, and not by ignoring them: what is ignored when the program starts it ignores too.
- */
-UVF_API int uvf_run_signal(struct uvf_run *run, int signal);
 
 /*
  * Waits until the program and all that it started are gone, and gives the program's status as
@@ -96,10 +89,7 @@ struct uvf_run_stat {
 /* Fills in at most @max, the most frequent first; returns how many there are. Thread-safe. */
 UVF_API size_t uvf_run_stats(struct uvf_run *run, struct uvf_run_stat *stats, size_t max);
 
-/*
- * Kills what is left of the program and of all that it started (with namespaces_off: of the program
- * alone), closes the devices, frees. NULL is allowed.
- */
+/* Kills what is left of the program, closes the devices, frees. NULL is allowed. */
 UVF_API void uvf_run_free(struct uvf_run *run);
 
 UVF_END_DECLS

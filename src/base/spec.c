@@ -75,6 +75,25 @@ bool uvf_parse_number(const char *text, bool size, uint64_t *value)
 	return true;
 }
 
+bool uvf_parse_range(const char *text, bool size, uint64_t *first, uint64_t *last)
+{
+	const char *dash = strchr(text, '-');
+	char begin[32];
+
+	if (!dash) {
+		if (!uvf_parse_number(text, size, first))
+			return false;
+		*last = *first;
+		return true;
+	}
+	if ((size_t)(dash - text) >= sizeof(begin))
+		return false;
+	memcpy(begin, text, (size_t)(dash - text));
+	begin[dash - text] = '\0';
+	return uvf_parse_number(begin, size, first) && uvf_parse_number(dash + 1, size, last) &&
+	       *first <= *last;
+}
+
 static bool parse_choice(const char *words, const char *text, uint64_t *position)
 {
 	size_t length = strlen(text);

@@ -28,4 +28,7 @@ int uvf_spec_refuse(const struct uvf_spec *spec, const char *name, struct uvf_er
 /* Reads a number with an optional suffix K, M, G or T where @size. False: it isn't one. */
 bool uvf_parse_number(const char *text, bool size, uint64_t *value);
 
+/* Reads "FIRST-LAST" or one number, first at most last. False: it is neither. */
+bool uvf_parse_range(const char *text, bool size, uint64_t *first, uint64_t *last);
+
 #endif

@@ -3,6 +3,7 @@
 #include "core/device.h"
 
 #include "base/log.h"
+#include "core/inject.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -42,6 +43,7 @@ int uvf_device_new(const char *name, const struct uvf_device_ops *ops, uint32_t 
 		free(dev);
 		return ret;
 	}
+	atomic_init(&dev->open_attachment, dev->attachment);
 	pthread_mutex_init(&dev->ownership, NULL);
 	pthread_mutex_init(&dev->lock, NULL);
 	*devp = dev;
@@ -63,6 +65,7 @@ void uvf_device_discard(struct uvf_device *dev)
 {
 	if (dev->layer_ops && dev->layer_ops->destroy)
 		dev->layer_ops->destroy(dev);
+	uvf_inject_free(dev);
 	uvf_resampler_free(dev);
 	uvf_attachment_free(dev->attachment);
 	uvf_migration_free(dev);
@@ -122,7 +125,7 @@ void uvf_device_unlock(struct uvf_device *dev)
 
 void uvf_device_set_bus_master(struct uvf_device *dev, bool enabled)
 {
-	enabled = enabled && !atomic_load(&dev->removed);
+	enabled = enabled && !uvf_device_is_removed(dev);
 	uvf_attachment_enable(dev->attachment, enabled);
 	if (dev->ops->bus_master_changed)
 		dev->ops->bus_master_changed(dev, enabled);
@@ -138,7 +141,7 @@ int uvf_device_open(struct uvf_device *dev)
 	uvf_device_lock(dev);
 	if (atomic_load(&dev->open))
 		ret = -EBUSY;
-	else if (atomic_load(&dev->removed))
+	else if (uvf_device_is_removed(dev))
 		ret = -ENODEV;
 	if (!ret)
 		ret = uvf_device_seal_memory(dev);
@@ -156,15 +159,18 @@ static int set_space(struct uvf_device *dev, struct uvf_address_space *space)
 {
 	int ret;
 
+	uvf_inject_detached(dev);
 	/* A copy that the device keeps elsewhere goes before the original, and comes after it. */
 	if (!space && uvf_attachment_space(dev->attachment) && dev->ops->attach)
 		dev->ops->attach(dev, UVF_PASID_NONE, NULL);
 	ret = uvf_attachment_set(dev->attachment, space);
-	if (ret || !space || !dev->ops->attach)
-		return ret;
-	ret = dev->ops->attach(dev, UVF_PASID_NONE, space);
-	if (ret)
-		uvf_attachment_set(dev->attachment, NULL);
+	/* A device that was pulled out keeps nothing. */
+	if (!ret && space && dev->ops->attach && !uvf_device_is_removed(dev)) {
+		ret = dev->ops->attach(dev, UVF_PASID_NONE, space);
+		if (ret)
+			uvf_attachment_set(dev->attachment, NULL);
+	}
+	uvf_inject_attached(dev, uvf_attachment_space(dev->attachment));
 	return ret;
 }
 
@@ -186,6 +192,7 @@ void uvf_device_close(struct uvf_device *dev)
 	if (dev->ops->close)
 		dev->ops->close(dev);
 	uvf_device_unlock(dev);
+	uvf_inject_closed(dev);
 out:
 	pthread_mutex_unlock(&dev->ownership);
 }
@@ -250,20 +257,11 @@ int uvf_device_reset(struct uvf_device *dev, enum uvf_reset kind)
 	if (!(dev->flags & VFIO_DEVICE_FLAGS_RESET))
 		return -ENOTTY;
 	uvf_device_lock(dev);
-	ret = atomic_load(&dev->open) && !atomic_load(&dev->removed)
+	ret = atomic_load(&dev->open) && !uvf_device_is_removed(dev)
 		      ? uvf_device_do_reset(dev, kind)
 		      : -ENODEV;
 	uvf_device_unlock(dev);
 	return ret;
-}
-
-void uvf_device_remove(struct uvf_device *dev)
-{
-	uvf_device_lock(dev);
-	atomic_store(&dev->removed, true);
-	uvf_device_set_bus_master(dev, false);
-	uvf_device_disable_irqs(dev);
-	uvf_device_unlock(dev);
 }
 
 void uvf_device_get_info(struct uvf_device *dev, struct uvf_device_info *info)

@@ -52,6 +52,15 @@ struct region_memory {
 	void *address;
 };
 
+/* What is looked at on behalf of injected faults (inject.h): bits of uvf_device.armed. */
+enum {
+	UVF_ARMED_DMA = 1 << 0,
+	UVF_ARMED_MAP = 1 << 1,
+	UVF_ARMED_IRQ = 1 << 2,
+	UVF_ARMED_ACCESS = 1 << 3,
+	UVF_ARMED_REMOVED = 1 << 4, /* the device has been pulled out: uvf_device_remove() */
+};
+
 struct resampler;
 struct migration;
 
@@ -67,7 +76,6 @@ struct uvf_device {
 	pthread_mutex_t ownership;
 	pthread_mutex_t lock;
 	atomic_bool open;
-	atomic_bool removed; /* uvf_device_remove(): never back to false */
 
 	struct region **regions; /* by index; NULL: not there */
 	uint32_t region_count;
@@ -75,6 +83,12 @@ struct uvf_device {
 	uint32_t irq_count;
 
 	struct uvf_attachment *attachment; /* requests without PASID */
+	/* The same, by which DMA goes; NULL while faults are injected into it. */
+	struct uvf_attachment *_Atomic open_attachment;
+
+	atomic_uint armed;		       /* UVF_ARMED_* */
+	struct uvf_injector *_Atomic injector; /* NULL until someone asks for it */
+	struct delayer *_Atomic delayer;       /* NULL until it is needed */
 
 	int memory_fd; /* -1 until a region wants memory */
 	uint64_t memory_size;
@@ -86,12 +100,19 @@ struct uvf_device {
 	struct migration *migration; /* NULL: it can't be migrated */
 };
 
+static inline bool uvf_device_is_removed(const struct uvf_device *dev)
+{
+	return atomic_load_explicit(&dev->armed, memory_order_acquire) & UVF_ARMED_REMOVED;
+}
+
 /* region.c */
 struct region *uvf_device_region(const struct uvf_device *dev, uint32_t index);
 void uvf_device_free_regions(struct uvf_device *dev);
 int uvf_device_seal_memory(struct uvf_device *dev);
 
 /* irq.c */
+/* As uvf_irq_trigger(), past all injected faults. A level: only if it is still asserted. */
+void uvf_irq_deliver(struct uvf_device *dev, uint32_t index, uint32_t vector, bool level);
 void uvf_device_free_irqs(struct uvf_device *dev);
 /* Disables all. With the device's lock held. */
 void uvf_device_disable_irqs(struct uvf_device *dev);

@@ -1,36 +1,64 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* DMA by a device: finds the attachment that a request goes through. */
-#include "core/device.h"
+#include "core/inject.h"
 
 #include <errno.h>
 
-static struct uvf_attachment *attachment_of(const struct uvf_device *dev, uint32_t pasid)
+static struct uvf_attachment *attachment_of(struct uvf_device *dev, uint32_t pasid)
 {
-	return __builtin_expect(pasid == UVF_PASID_NONE, 1) ? dev->attachment : NULL;
+	return __builtin_expect(pasid == UVF_PASID_NONE, 1)
+		       ? atomic_load_explicit(&dev->open_attachment, memory_order_relaxed)
+		       : NULL;
+}
+
+/* The way of requests with a PASID, and of all while faults are injected. */
+static int look_again(struct uvf_device *dev, uint32_t pasid, unsigned prot, uvf_iova_t iova,
+		      size_t size, struct uvf_attachment **attachmentp)
+{
+	if (pasid != UVF_PASID_NONE)
+		return -EPERM;
+	*attachmentp = dev->attachment;
+	return uvf_inject_dma(dev, prot, iova, size);
 }
 
 int uvf_dma_read(struct uvf_device *dev, uint32_t pasid, uvf_iova_t iova, void *buf, size_t size)
 {
 	struct uvf_attachment *attachment = attachment_of(dev, pasid);
+	int ret;
 
-	return attachment ? uvf_attachment_read(attachment, iova, buf, size) : -EPERM;
+	if (!attachment) {
+		ret = look_again(dev, pasid, UVF_PROT_READ, iova, size, &attachment);
+		if (ret)
+			return ret;
+	}
+	return uvf_attachment_read(attachment, iova, buf, size);
 }
 
 int uvf_dma_write(struct uvf_device *dev, uint32_t pasid, uvf_iova_t iova, const void *buf,
 		  size_t size)
 {
 	struct uvf_attachment *attachment = attachment_of(dev, pasid);
+	int ret;
 
-	return attachment ? uvf_attachment_write(attachment, iova, buf, size) : -EPERM;
+	if (!attachment) {
+		ret = look_again(dev, pasid, UVF_PROT_WRITE, iova, size, &attachment);
+		if (ret)
+			return ret;
+	}
+	return uvf_attachment_write(attachment, iova, buf, size);
 }
 
 int uvf_dma_compare_and_swap(struct uvf_device *dev, uint32_t pasid, uvf_iova_t iova, size_t size,
 			     uint64_t *expected, uint64_t desired)
 {
 	struct uvf_attachment *attachment = attachment_of(dev, pasid);
+	int ret;
 
-	if (!attachment)
-		return -EPERM;
+	if (!attachment) {
+		ret = look_again(dev, pasid, UVF_PROT_RW, iova, size, &attachment);
+		if (ret)
+			return ret;
+	}
 	return uvf_attachment_compare_and_swap(attachment, iova, size, expected, desired);
 }
 
@@ -38,9 +66,13 @@ int uvf_dma_pin(struct uvf_device *dev, uint32_t pasid, uvf_iova_t iova, size_t 
 		struct uvf_pin *pin, struct iovec *iov, int max)
 {
 	struct uvf_attachment *attachment = attachment_of(dev, pasid);
+	int ret;
 
-	if (!attachment)
-		return -EPERM;
+	if (!attachment) {
+		ret = look_again(dev, pasid, prot, iova, size, &attachment);
+		if (ret)
+			return ret;
+	}
 	return uvf_attachment_pin(attachment, iova, size, prot, pin, iov, max);
 }
 

@@ -20,7 +20,7 @@ ssize_t uvf_device_feature(struct uvf_device *dev, uint32_t flags, void *data, s
 	    operations != VFIO_DEVICE_FEATURE_SET)
 		return -EINVAL;
 	uvf_device_lock(dev);
-	if (!atomic_load(&dev->open) || atomic_load(&dev->removed))
+	if (!atomic_load(&dev->open) || uvf_device_is_removed(dev))
 		ret = -ENODEV;
 	else if (dev->ops->feature)
 		ret = dev->ops->feature(dev, flags, data, size);

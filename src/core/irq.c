@@ -5,9 +5,8 @@
  * An eventfd is the driver's: it may be full, and then writing would block. So it is polled first;
  * a driver that fills it on purpose in between stops its own device's thread until it reads.
  */
-#include "core/device.h"
-
 #include "base/bytes.h"
+#include "core/inject.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -146,16 +145,32 @@ void uvf_irq_unmask(struct irq_index *irq, struct irq_vector *vector)
 	pthread_mutex_unlock(&vector->lock);
 }
 
-void uvf_irq_trigger(struct uvf_device *dev, uint32_t index, uint32_t number)
+void uvf_irq_deliver(struct uvf_device *dev, uint32_t index, uint32_t number, bool level)
 {
 	struct irq_index *irq = irq_at(dev, index);
+	struct irq_vector *vector;
 
 	if (!irq || number >= irq->description.count)
 		return;
-	pthread_mutex_lock(&irq->vectors[number].lock);
-	if (irq->vectors[number].trigger >= 0)
-		vector_fire(irq, &irq->vectors[number]);
-	pthread_mutex_unlock(&irq->vectors[number].lock);
+	vector = &irq->vectors[number];
+	pthread_mutex_lock(&vector->lock);
+	if (vector->trigger >= 0 && (!level || (vector->asserted && !vector->masked)))
+		vector_fire(irq, vector);
+	pthread_mutex_unlock(&vector->lock);
+}
+
+/* Whether faults are injected into interrupts, or the device has been pulled out. */
+static bool is_looked_at(struct uvf_device *dev)
+{
+	unsigned armed = atomic_load_explicit(&dev->armed, memory_order_relaxed);
+
+	return __builtin_expect(armed & (UVF_ARMED_IRQ | UVF_ARMED_REMOVED), 0);
+}
+
+void uvf_irq_trigger(struct uvf_device *dev, uint32_t index, uint32_t number)
+{
+	if (!is_looked_at(dev) || uvf_inject_irq(dev, index, number, false))
+		uvf_irq_deliver(dev, index, number, false);
 }
 
 void uvf_irq_set_level(struct uvf_device *dev, uint32_t index, uint32_t number, bool asserted)
@@ -171,7 +186,8 @@ void uvf_irq_set_level(struct uvf_device *dev, uint32_t index, uint32_t number, 
 	rising = asserted && !vector->asserted;
 	vector->asserted = asserted;
 	/* What a masked line misses is not pending: the level itself is looked at on unmasking. */
-	if (rising && vector->trigger >= 0 && !vector->masked)
+	if (rising && vector->trigger >= 0 && !vector->masked &&
+	    (!is_looked_at(dev) || uvf_inject_irq(dev, index, number, true)))
 		vector_fire(irq, vector);
 	pthread_mutex_unlock(&vector->lock);
 }
@@ -388,7 +404,7 @@ static int irq_set(struct uvf_device *dev, struct irq_index *irq, const struct u
 {
 	int ret;
 
-	if (!atomic_load(&dev->open) || atomic_load(&dev->removed))
+	if (!atomic_load(&dev->open) || uvf_device_is_removed(dev))
 		return -ENODEV;
 	if (dev->ops->set_irqs) {
 		ret = dev->ops->set_irqs(dev, set);

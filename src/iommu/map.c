@@ -41,6 +41,16 @@ static int check_limits(const struct uvf_address_space *space, uint64_t size)
 	return 0;
 }
 
+static int ask_listeners(struct uvf_address_space *space, const struct uvf_mapping *mapping)
+{
+	int error = 0;
+
+	for (struct uvf_listener *listener = space->listeners; listener && !error;
+	     listener = listener->next)
+		error = listener->admit ? listener->admit(listener, mapping) : 0;
+	return error;
+}
+
 /* Tells all listeners, or none: those told before one that refuses are told that it's gone. */
 static int tell_listeners(struct uvf_address_space *space, const struct uvf_mapping *mapping)
 {
@@ -106,7 +116,9 @@ static int map_locked(struct uvf_address_space *space, uvf_iova_t first, uvf_iov
 	if (error)
 		return error;
 	mapping = uvf_mapping_of(&interval);
-	error = tell_listeners(space, &mapping);
+	error = ask_listeners(space, &mapping);
+	if (!error)
+		error = tell_listeners(space, &mapping);
 	if (!error) {
 		error = uvf_interval_map_insert(&space->map, &interval);
 		for (struct uvf_listener *told = error ? space->listeners : NULL; told;

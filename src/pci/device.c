@@ -32,6 +32,7 @@ static void layer_destroy(struct uvf_device *dev)
 static const struct uvf_device_layer_ops layer_ops = {
 	.reset = layer_reset,
 	.irq_changed = pci_irq_changed,
+	.inject_error = uvf_pci_inject_error,
 	.destroy = layer_destroy,
 	.sections = pci_sections,
 	.save = pci_save,

@@ -114,6 +114,7 @@ int uapi_ioas_new(struct uvf_run *run, struct uapi_ioas **ioasp)
 	uapi_programs_init(&ioas->programs, ioas->space);
 	ioas->max_mappings = config->max_mappings ? config->max_mappings : DEFAULT_MAX_MAPPINGS;
 	ioas->max_bytes = config->max_locked_memory ? config->max_locked_memory : UINT64_MAX;
+	ioas->injector = config->injector;
 	error = find_ranges(ioas, config);
 	if (error) {
 		ioas_free(ioas);

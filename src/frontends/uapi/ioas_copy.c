@@ -164,6 +164,8 @@ static int map_source(struct uapi_ioas *ioas, struct uapi_mapping_request *reque
 	if (!error)
 		error = check_writable(source, request->prot);
 	if (!error)
+		error = uvf_injector_map(ioas->injector, request->iova, request->size);
+	if (!error)
 		error = map_parts(ioas, request->iova, request->prot, source);
 	if (!error)
 		error = record(ioas, request, source);

@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 
 #include "base/interval_map.h"
+#include "core/core.h"
 #include "frontends/uapi/ioas.h"
 #include "frontends/uapi/program_memory.h"
 
@@ -34,6 +35,7 @@ struct uapi_ioas {
 	struct uvf_iova_range *ranges; /* rising: where mappings can be */
 	size_t range_count;
 	uint64_t max_mappings, max_bytes;
+	struct uvf_injector *injector; /* NULL: none */
 
 	pthread_mutex_t lock;
 	struct uvf_interval_map map;

@@ -17,7 +17,6 @@
 #include <cmocka.h>
 
 #include "frontends/uapi/call.h"
-#include "frontends/uapi/handlers.h"
 #include "frontends/uapi/ioas.h"
 #include "frontends/uapi/uapi.h"
 
