@@ -8,10 +8,12 @@
 #include <errno.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -122,6 +124,7 @@ static double bare_notification(void)
 		worker = fork();
 		check(worker, "fork");
 		if (!worker) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS,
 			      SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 			close(result[1]);
