@@ -248,6 +248,8 @@ static size_t run_without(char **argv, struct figure *figures, size_t max)
 
 static size_t run_with(char **argv, struct figure *figures, size_t max)
 {
+	/* Before others take descriptor 3. */
+	FILE *results = results_file();
 	struct uvf_run_device devices[] = {
 		{.dev = device_new(false), .address = "0000:01:00.0", .group = 1, .numa_node = -1},
 		{.dev = device_new(true), .address = "0000:02:00.0", .group = 2, .numa_node = -1},
@@ -258,7 +260,6 @@ static size_t run_with(char **argv, struct figure *figures, size_t max)
 		.argv = argv,
 		.max_mappings = 100000,
 	};
-	FILE *results = results_file();
 	struct uvf_error error = {""};
 	struct uvf_run *run;
 	size_t count;
