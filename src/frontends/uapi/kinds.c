@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Kinds of calls and their names. */
+/*
+ * Kinds of calls: their names, and what their arguments are.
+ *
+ * An ioctl's argument: "" for none, "=" and a letter for a value, else the members of a structure:
+ * a letter, a size and a name, and for flags the bits' names. A call's arguments: a letter each.
+ * trace.c has the letters.
+ */
 #include <asm/unistd.h>
 #include <string.h>
 #include <uvfio/uapi.h>
@@ -30,69 +36,108 @@ static const struct ioctl_name {
 	const char *name;
 	unsigned command;
 	unsigned files;
+	const char *layout;
 } ioctl_names[] = {
-#define ROW(command, files)              \
-	{                                \
-#command, command, files \
+#define ROW(command, files, layout)              \
+	{                                        \
+#command, command, files, layout \
 	}
-	ROW(VFIO_GET_API_VERSION, TYPE1),
-	ROW(VFIO_CHECK_EXTENSION, TYPE1),
-	ROW(VFIO_SET_IOMMU, TYPE1),
-	ROW(VFIO_IOMMU_GET_INFO, TYPE1),
-	ROW(VFIO_IOMMU_MAP_DMA, TYPE1),
-	ROW(VFIO_IOMMU_UNMAP_DMA, TYPE1),
-	ROW(VFIO_IOMMU_DIRTY_PAGES, TYPE1),
-	ROW(VFIO_GROUP_GET_STATUS, GROUP),
-	ROW(VFIO_GROUP_SET_CONTAINER, GROUP),
-	ROW(VFIO_GROUP_UNSET_CONTAINER, GROUP),
-	ROW(VFIO_GROUP_GET_DEVICE_FD, GROUP),
-	ROW(VFIO_DEVICE_GET_INFO, DEVICE),
-	ROW(VFIO_DEVICE_GET_REGION_INFO, DEVICE),
-	ROW(VFIO_DEVICE_GET_IRQ_INFO, DEVICE),
-	ROW(VFIO_DEVICE_SET_IRQS, DEVICE),
-	ROW(VFIO_DEVICE_RESET, DEVICE),
-	ROW(VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, DEVICE),
-	ROW(VFIO_DEVICE_PCI_HOT_RESET, DEVICE),
-	ROW(VFIO_DEVICE_QUERY_GFX_PLANE, DEVICE),
-	ROW(VFIO_DEVICE_GET_GFX_DMABUF, DEVICE),
-	ROW(VFIO_DEVICE_IOEVENTFD, DEVICE),
-	ROW(VFIO_DEVICE_FEATURE, DEVICE),
-	ROW(VFIO_DEVICE_BIND_IOMMUFD, DEVICE),
-	ROW(VFIO_DEVICE_ATTACH_IOMMUFD_PT, DEVICE),
-	ROW(VFIO_DEVICE_DETACH_IOMMUFD_PT, DEVICE),
-	ROW(IOMMU_DESTROY, IOMMUFD),
-	ROW(IOMMU_IOAS_ALLOC, IOMMUFD),
-	ROW(IOMMU_IOAS_ALLOW_IOVAS, IOMMUFD),
-	ROW(IOMMU_IOAS_COPY, IOMMUFD),
-	ROW(IOMMU_IOAS_IOVA_RANGES, IOMMUFD),
-	ROW(IOMMU_IOAS_MAP, IOMMUFD),
-	ROW(IOMMU_IOAS_MAP_FILE, IOMMUFD),
-	ROW(IOMMU_IOAS_UNMAP, IOMMUFD),
-	ROW(IOMMU_OPTION, IOMMUFD),
-	ROW(IOMMU_VFIO_IOAS, IOMMUFD),
-	ROW(IOMMU_HWPT_ALLOC, IOMMUFD),
-	ROW(IOMMU_GET_HW_INFO, IOMMUFD),
-	ROW(IOMMU_HWPT_SET_DIRTY_TRACKING, IOMMUFD),
-	ROW(IOMMU_HWPT_GET_DIRTY_BITMAP, IOMMUFD),
-	ROW(IOMMU_HWPT_INVALIDATE, IOMMUFD),
-	ROW(IOMMU_IOAS_CHANGE_PROCESS, IOMMUFD),
-	{"ioctl", 0, 0}, /* what has no name */
+	ROW(VFIO_GET_API_VERSION, TYPE1, ""),
+	ROW(VFIO_CHECK_EXTENSION, TYPE1, "=u"),
+	ROW(VFIO_SET_IOMMU, TYPE1, "=u"),
+	ROW(VFIO_IOMMU_GET_INFO, TYPE1,
+	    "u4argsz f4flags(PGSIZES,CAPS) x8iova_pgsizes u4cap_offset"),
+	ROW(VFIO_IOMMU_MAP_DMA, TYPE1, "u4argsz f4flags(READ,WRITE,VADDR) x8vaddr x8iova x8size"),
+	ROW(VFIO_IOMMU_UNMAP_DMA, TYPE1,
+	    "u4argsz f4flags(GET_DIRTY_BITMAP,ALL,VADDR) x8iova x8size"),
+	ROW(VFIO_IOMMU_DIRTY_PAGES, TYPE1, "u4argsz f4flags(START,STOP,GET_BITMAP)"),
+	ROW(VFIO_GROUP_GET_STATUS, GROUP, "u4argsz f4flags(VIABLE,CONTAINER_SET)"),
+	ROW(VFIO_GROUP_SET_CONTAINER, GROUP, "d4fd"),
+	ROW(VFIO_GROUP_UNSET_CONTAINER, GROUP, ""),
+	ROW(VFIO_GROUP_GET_DEVICE_FD, GROUP, "=p"),
+	ROW(VFIO_DEVICE_GET_INFO, DEVICE,
+	    "u4argsz f4flags(RESET,PCI,PLATFORM,AMBA,CCW,AP,FSL_MC,CAPS) u4num_regions u4num_irqs "
+	    "u4cap_offset"),
+	ROW(VFIO_DEVICE_GET_REGION_INFO, DEVICE,
+	    "u4argsz f4flags(READ,WRITE,MMAP,CAPS) u4index u4cap_offset x8size x8offset"),
+	ROW(VFIO_DEVICE_GET_IRQ_INFO, DEVICE,
+	    "u4argsz f4flags(EVENTFD,MASKABLE,AUTOMASKED,NORESIZE) u4index u4count"),
+	ROW(VFIO_DEVICE_SET_IRQS, DEVICE,
+	    "u4argsz "
+	    "f4flags(DATA_NONE,DATA_BOOL,DATA_EVENTFD,ACTION_MASK,ACTION_UNMASK,ACTION_TRIGGER) "
+	    "u4index u4start u4count"),
+	ROW(VFIO_DEVICE_RESET, DEVICE, ""),
+	ROW(VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, DEVICE,
+	    "u4argsz f4flags(DEV_ID,DEV_ID_OWNED) u4count"),
+	ROW(VFIO_DEVICE_PCI_HOT_RESET, DEVICE, "u4argsz x4flags u4count"),
+	ROW(VFIO_DEVICE_QUERY_GFX_PLANE, DEVICE, "u4argsz x4flags"),
+	ROW(VFIO_DEVICE_GET_GFX_DMABUF, DEVICE, "=x"),
+	ROW(VFIO_DEVICE_IOEVENTFD, DEVICE, "u4argsz x4flags x8offset x8data d4fd"),
+	ROW(VFIO_DEVICE_FEATURE, DEVICE, "u4argsz x4flags"),
+	ROW(VFIO_DEVICE_BIND_IOMMUFD, DEVICE, "u4argsz x4flags d4iommufd u4out_devid"),
+	ROW(VFIO_DEVICE_ATTACH_IOMMUFD_PT, DEVICE, "u4argsz x4flags u4pt_id"),
+	ROW(VFIO_DEVICE_DETACH_IOMMUFD_PT, DEVICE, "u4argsz x4flags"),
+	ROW(IOMMU_DESTROY, IOMMUFD, "u4size u4id"),
+	ROW(IOMMU_IOAS_ALLOC, IOMMUFD, "u4size x4flags u4out_ioas_id"),
+	ROW(IOMMU_IOAS_ALLOW_IOVAS, IOMMUFD, "u4size u4ioas_id u4num_iovas -4 x8allowed_iovas"),
+	ROW(IOMMU_IOAS_COPY, IOMMUFD,
+	    "u4size f4flags(FIXED_IOVA,WRITEABLE,READABLE) u4dst_ioas_id u4src_ioas_id x8length "
+	    "x8dst_iova x8src_iova"),
+	ROW(IOMMU_IOAS_IOVA_RANGES, IOMMUFD,
+	    "u4size u4ioas_id u4num_iovas -4 x8allowed_iovas x8out_iova_alignment"),
+	ROW(IOMMU_IOAS_MAP, IOMMUFD,
+	    "u4size f4flags(FIXED_IOVA,WRITEABLE,READABLE) u4ioas_id -4 x8user_va x8length x8iova"),
+	ROW(IOMMU_IOAS_MAP_FILE, IOMMUFD,
+	    "u4size f4flags(FIXED_IOVA,WRITEABLE,READABLE) u4ioas_id d4fd x8start x8length x8iova"),
+	ROW(IOMMU_IOAS_UNMAP, IOMMUFD, "u4size u4ioas_id x8iova x8length"),
+	ROW(IOMMU_OPTION, IOMMUFD, "u4size u4option_id u2op -2 u4object_id x8val64"),
+	ROW(IOMMU_VFIO_IOAS, IOMMUFD, "u4size u4ioas_id u2op"),
+	ROW(IOMMU_HWPT_ALLOC, IOMMUFD, "u4size x4flags u4dev_id u4pt_id u4out_hwpt_id"),
+	ROW(IOMMU_GET_HW_INFO, IOMMUFD,
+	    "u4size x4flags u4dev_id u4data_len x8data_uptr u4out_data_type -4 x8out_capabilities"),
+	ROW(IOMMU_HWPT_SET_DIRTY_TRACKING, IOMMUFD, "u4size f4flags(ENABLE) u4hwpt_id"),
+	ROW(IOMMU_HWPT_GET_DIRTY_BITMAP, IOMMUFD,
+	    "u4size f4flags(NO_CLEAR) u4hwpt_id -4 x8iova x8length x8page_size x8data"),
+	ROW(IOMMU_HWPT_INVALIDATE, IOMMUFD, "u4size u4hwpt_id x8data_uptr"),
+	ROW(IOMMU_IOAS_CHANGE_PROCESS, IOMMUFD, "u4size"),
+	{"ioctl", 0, 0, "=x"}, /* what has no name */
 #undef ROW
 };
 
 static const struct call_name {
 	const char *name;
 	int number;
+	const char *layout;
 } call_names[] = {
-#define ROW(call)                  \
-	{                          \
-#call, __NR_##call \
+#define ROW(call, layout)                  \
+	{                                  \
+#call, __NR_##call, layout \
 	}
-	ROW(open),     ROW(openat),   ROW(openat2), ROW(creat),	     ROW(mmap),
-	ROW(pread64),  ROW(pwrite64), ROW(preadv),  ROW(pwritev),    ROW(preadv2),
-	ROW(pwritev2), ROW(read),     ROW(write),   ROW(readv),	     ROW(writev),
-	ROW(sendfile), ROW(splice),   ROW(fstat),   ROW(newfstatat), ROW(statx),
-	ROW(dup),      ROW(dup2),     ROW(dup3),    ROW(fcntl),	     {"another call", -1},
+	ROW(open, "po"),
+	ROW(openat, "apo"),
+	ROW(openat2, "apx"),
+	ROW(creat, "p"),
+	ROW(mmap, "xxmMdr"),
+	ROW(pread64, "dbur"),
+	ROW(pwrite64, "dbur"),
+	ROW(preadv, "dxur"),
+	ROW(pwritev, "dxur"),
+	ROW(preadv2, "dxur-x"),
+	ROW(pwritev2, "dxur-x"),
+	ROW(read, "dbu"),
+	ROW(write, "dbu"),
+	ROW(readv, "dxu"),
+	ROW(writev, "dxu"),
+	ROW(sendfile, "ddxu"),
+	ROW(splice, "dxdxux"),
+	ROW(fstat, "dx"),
+	ROW(newfstatat, "dpxx"),
+	ROW(statx, "dpxxx"),
+	ROW(dup, "d"),
+	ROW(dup2, "du"),
+	ROW(dup3, "duo"),
+	ROW(fcntl, "dux"),
+	{"another call", -1, "xxxxxx"},
 #undef ROW
 };
 
@@ -139,4 +184,13 @@ const char *uapi_kind_name(unsigned kind)
 unsigned uapi_kind_count(void)
 {
 	return COUNT(ioctl_names) + COUNT(call_names) + 1;
+}
+
+const char *uapi_kind_layout(unsigned kind, bool *is_ioctl)
+{
+	*is_ioctl = kind < COUNT(ioctl_names);
+	if (*is_ioctl)
+		return ioctl_names[kind].layout;
+	kind -= (unsigned)COUNT(ioctl_names);
+	return kind < COUNT(call_names) ? call_names[kind].layout : "";
 }

@@ -25,5 +25,7 @@ size_t uapi_stats_read(const struct uapi_stats *stats, struct uvf_run_stat *rows
 unsigned uapi_kind_of_call(const struct uapi_call *call, bool passed_on);
 const char *uapi_kind_name(unsigned kind);
 unsigned uapi_kind_count(void);
+/* What its arguments are: kinds.c. */
+const char *uapi_kind_layout(unsigned kind, bool *is_ioctl);
 
 #endif
