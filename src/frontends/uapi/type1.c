@@ -280,15 +280,6 @@ static int unmap_type1(const struct uapi_type1 *type1, struct uapi_call *call, s
 	return ret == -ENOENT ? -EINVAL : ret; /* another thread has mapped across an end */
 }
 
-static int unmap_compat(const struct uapi_type1 *type1, struct unmap *unmap, uint64_t *unmapped)
-{
-	int ret = uapi_ioas_unmap(type1->ioas, unmap->first, unmap->last, unmapped);
-
-	if (ret == 0 && *unmapped == 0 && !(unmap->flags & VFIO_DMA_UNMAP_FLAG_ALL))
-		return -ENOENT;
-	return ret;
-}
-
 static int read_unmap_bitmap(struct uapi_call *call, uint64_t argument,
 			     const struct vfio_iommu_type1_dma_unmap *header,
 			     struct vfio_bitmap *bitmap)
@@ -323,8 +314,9 @@ static long unmap_dma(const struct uapi_type1 *type1, struct uapi_call *call, ui
 	if (!ret)
 		ret = decode_range(type1, &header, &unmap);
 	if (!ret)
-		ret = type1->compat ? unmap_compat(type1, &unmap, &unmapped)
-				    : unmap_type1(type1, call, &unmap, &unmapped);
+		ret = type1->compat
+			      ? uapi_ioas_unmap(type1->ioas, unmap.first, unmap.last, &unmapped)
+			      : unmap_type1(type1, call, &unmap, &unmapped);
 	if (ret)
 		return ret;
 	header.size = unmapped;
