@@ -42,6 +42,7 @@ struct report {
 
 struct child {
 	const struct uapi_launch *launch;
+	pid_t supervisor;
 	int socket;
 	bool namespaces;
 	bool root;
@@ -153,6 +154,12 @@ static _Noreturn void run_child(const struct child *child)
 
 	if (child->namespaces)
 		enter_namespaces(child);
+	/*
+	 * A program whose calls nobody answers is of no use. (After the namespaces, which forget
+	 * it. The thread that forked, whose end counts, is there until the program has ended.)
+	 */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != child->supervisor)
+		_exit(127);
 	/* The table of descriptors grows here once, and not when the first is placed. */
 	if (launch->reserved_first >= 0) {
 		int last = launch->reserved_first + UAPI_RESERVED_FDS - 1;
@@ -238,6 +245,7 @@ pid_t uapi_launch(void *opaque)
 	struct uapi_launch *launch = opaque;
 	struct child child = {
 		.launch = launch,
+		.supervisor = getpid(),
 		.namespaces = !launch->run->config.namespaces_off,
 		.root = geteuid() == 0,
 	};
