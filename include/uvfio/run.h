@@ -66,6 +66,16 @@ UVF_API int uvf_run_start(const struct uvf_run_config *config, struct uvf_run **
 UVF_API pid_t uvf_run_pid(const struct uvf_run *run);
 
 /*
+ * Sends the program a signal. Errors: -ESRCH (it has ended), -EINVAL.
+ *
+ * The program is in the caller's process group and has its terminal, and what that sends (SIGINT,
+ * SIGQUIT, SIGTSTP, SIGHUP) both get. So whoever runs it should outlive the first two and SIGHUP,
+ * and pass on only what somebody sent to him alone: a signal whose si_code is SI_USER or SI_QUEUE.
+ * With a handler, and not by ignoring them: what is ignored when the program starts it ignores too.
+ */
+UVF_API int uvf_run_signal(struct uvf_run *run, int signal);
+
+/*
  * Waits until the program and all that it started are gone, and gives the program's status as
  * waitpid(2) does. Once.
  */
@@ -89,7 +99,10 @@ struct uvf_run_stat {
 /* Fills in at most @max, the most frequent first; returns how many there are. Thread-safe. */
 UVF_API size_t uvf_run_stats(struct uvf_run *run, struct uvf_run_stat *stats, size_t max);
 
-/* Kills what is left of the program, closes the devices, frees. NULL is allowed. */
+/*
+ * Kills what is left of the program and of all that it started (with namespaces_off: of the program
+ * alone), closes the devices, frees. NULL is allowed.
+ */
 UVF_API void uvf_run_free(struct uvf_run *run);
 
 UVF_END_DECLS

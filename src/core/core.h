@@ -37,6 +37,16 @@ void uvf_device_set_layer(struct uvf_device *dev, void *layer,
 void uvf_device_discard(struct uvf_device *dev);
 void *uvf_device_layer(const struct uvf_device *dev);
 
+/*
+ * An access to @dev's region that is another device's DMA (or its own): in naturally aligned pieces
+ * of at most 8 bytes. Who makes it may be whom the device waits for with its lock held: it is
+ * given up after a second. Returns 0 or a negative errno, -EBUSY then.
+ */
+int uvf_region_read_by_peer(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
+			    size_t count);
+int uvf_region_write_by_peer(struct uvf_device *dev, uint32_t index, uint64_t offset,
+			     const void *buf, size_t count);
+
 /* For who makes mappings: 0, or the error that this one is refused with. NULL injector: 0. */
 int uvf_injector_map(struct uvf_injector *injector, uvf_iova_t iova, uint64_t size);
 

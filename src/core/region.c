@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 struct region *uvf_device_region(const struct uvf_device *dev, uint32_t index)
@@ -265,6 +266,22 @@ static bool needs_owner(const struct uvf_device *dev, const struct uvf_region *r
 	       region->index != VFIO_PCI_CONFIG_REGION_INDEX;
 }
 
+/* How long a device waits for the lock of one that it does DMA to. */
+#define PEER_SECONDS 1
+
+static int lock(struct uvf_device *dev, bool by_peer)
+{
+	struct timespec until;
+
+	if (!by_peer) {
+		uvf_device_lock(dev);
+		return 0;
+	}
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += PEER_SECONDS;
+	return pthread_mutex_clocklock(&dev->lock, CLOCK_MONOTONIC, &until) ? -EBUSY : 0;
+}
+
 /* What nobody answers on the bus. */
 static int removed_access(void *buf, size_t count, enum direction direction)
 {
@@ -275,13 +292,14 @@ static int removed_access(void *buf, size_t count, enum direction direction)
 
 /* With the device's lock, as all that enters a model. */
 static int model_access(struct uvf_device *dev, const struct uvf_region *region, uint64_t offset,
-			void *buf, size_t count, enum direction direction)
+			void *buf, size_t count, enum direction direction, bool by_peer)
 {
 	int ret;
 
 	if (direction == READ ? !region->read : !region->write)
 		return -EINVAL;
-	uvf_device_lock(dev);
+	if (lock(dev, by_peer))
+		return -EBUSY;
 	if (!atomic_load_explicit(&dev->open, memory_order_relaxed) &&
 	    needs_owner(dev, region, direction))
 		ret = -ENODEV;
@@ -296,7 +314,7 @@ static int model_access(struct uvf_device *dev, const struct uvf_region *region,
 }
 
 static ssize_t region_access(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
-			     size_t count, enum direction direction)
+			     size_t count, enum direction direction, bool by_peer)
 {
 	uint32_t flag =
 		direction == READ ? VFIO_REGION_INFO_FLAG_READ : VFIO_REGION_INFO_FLAG_WRITE;
@@ -310,7 +328,8 @@ static ssize_t region_access(struct uvf_device *dev, uint32_t index, uint64_t of
 	    needs_owner(dev, &region->description, direction))
 		return -ENODEV;
 	if (__builtin_expect(atomic_load_explicit(&dev->armed, memory_order_relaxed), 0)) {
-		uvf_inject_access(dev, index, direction == WRITE);
+		if (!by_peer)
+			uvf_inject_access(dev, index, direction == WRITE);
 		if (uvf_device_is_removed(dev)) {
 			removed_access(buf, count, direction);
 			return (ssize_t)count;
@@ -323,7 +342,7 @@ static ssize_t region_access(struct uvf_device *dev, uint32_t index, uint64_t of
 
 		if (area < 0)
 			ret = model_access(dev, &region->description, offset + done, here, piece,
-					   direction);
+					   direction, by_peer);
 		else if (direction == READ)
 			ret = uvf_guarded_copy(here, area_address(region, area, offset + done),
 					       piece);
@@ -339,13 +358,53 @@ static ssize_t region_access(struct uvf_device *dev, uint32_t index, uint64_t of
 ssize_t uvf_region_read(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
 			size_t count)
 {
-	return region_access(dev, index, offset, buf, count, READ);
+	return region_access(dev, index, offset, buf, count, READ, false);
 }
 
 ssize_t uvf_region_write(struct uvf_device *dev, uint32_t index, uint64_t offset, const void *buf,
 			 size_t count)
 {
-	return region_access(dev, index, offset, (void *)buf, count, WRITE);
+	return region_access(dev, index, offset, (void *)buf, count, WRITE, false);
+}
+
+/* The largest piece of at most @left bytes that is aligned to its own size at @offset. */
+static size_t natural_piece(uint64_t offset, size_t left)
+{
+	size_t piece = 8;
+
+	while (piece > left || offset & (piece - 1))
+		piece /= 2;
+	return piece;
+}
+
+int uvf_region_read_by_peer(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
+			    size_t count)
+{
+	for (size_t done = 0, piece; done < count; done += piece) {
+		ssize_t ret;
+
+		piece = natural_piece(offset + done, count - done);
+		ret = region_access(dev, index, offset + done, (char *)buf + done, piece, READ,
+				    true);
+		if (ret < 0)
+			return (int)ret;
+	}
+	return 0;
+}
+
+int uvf_region_write_by_peer(struct uvf_device *dev, uint32_t index, uint64_t offset,
+			     const void *buf, size_t count)
+{
+	for (size_t done = 0, piece; done < count; done += piece) {
+		ssize_t ret;
+
+		piece = natural_piece(offset + done, count - done);
+		ret = region_access(dev, index, offset + done, (char *)buf + done, piece, WRITE,
+				    true);
+		if (ret < 0)
+			return (int)ret;
+	}
+	return 0;
 }
 
 int uvf_region_map(struct uvf_device *dev, uint32_t index, uint64_t offset, uint64_t size,

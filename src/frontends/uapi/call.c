@@ -130,6 +130,11 @@ pid_t uapi_call_process(struct uapi_call *call)
 	return call->process ? call->process : call->thread;
 }
 
+bool uapi_call_is_waiting(struct uapi_call *call)
+{
+	return !call->notifier || uapi_notifier_is_valid(call->notifier, call->id) != -ENOENT;
+}
+
 /* ---- Its descriptors ---- */
 
 int uapi_call_get_fd(struct uapi_call *call, int fd)

@@ -54,6 +54,11 @@ int uapi_call_read_sized(struct uapi_call *call, uint64_t address, void *to, siz
 			 size_t size);
 
 pid_t uapi_call_process(struct uapi_call *call);
+/*
+ * Whether the call still waits for its answer. Then the thread is there, and what was found by its
+ * number before was its: a thread that was killed may have given its number to another.
+ */
+bool uapi_call_is_waiting(struct uapi_call *call);
 
 /* A duplicate here of the program's @fd, close-on-exec. Errors: -EBADF, -EMFILE, -EPERM. */
 int uapi_call_get_fd(struct uapi_call *call, int fd);

@@ -164,6 +164,12 @@ int64_t uapi_handle_fcntl(struct uapi_call *call)
 
 /* ---- stat() ---- */
 
+/* A device's file that came from its group is an anonymous inode, which has no type. */
+static unsigned mode_of(const struct uapi_file *file)
+{
+	return file->rdev ? S_IFCHR | 0600 : 0600;
+}
+
 static int64_t answer_stat(struct uapi_call *call, int fd, uint64_t address)
 {
 	struct uapi_file *file = uapi_begin(call, fd);
@@ -173,7 +179,7 @@ static int64_t answer_stat(struct uapi_call *call, int fd, uint64_t address)
 		return UAPI_CONTINUE;
 	const struct stat stat = {
 		.st_ino = file->inode,
-		.st_mode = S_IFCHR | 0600,
+		.st_mode = mode_of(file),
 		.st_nlink = 1,
 		.st_uid = geteuid(),
 		.st_gid = getegid(),
@@ -223,7 +229,7 @@ int64_t uapi_handle_statx(struct uapi_call *call)
 		.stx_nlink = 1,
 		.stx_uid = geteuid(),
 		.stx_gid = getegid(),
-		.stx_mode = S_IFCHR | 0600,
+		.stx_mode = (uint16_t)mode_of(file),
 		.stx_ino = file->inode,
 		.stx_rdev_major = major(file->rdev),
 		.stx_rdev_minor = minor(file->rdev),

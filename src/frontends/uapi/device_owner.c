@@ -194,6 +194,7 @@ void uapi_device_close(struct uapi_device *device)
 	pthread_mutex_unlock(&run->topology);
 	if (!last)
 		return;
+	uapi_files_settle(run);
 	close_device(device);
 	let_go(device, UAPI_GROUP);
 }
@@ -242,6 +243,7 @@ void uapi_device_unbind(struct uapi_device *device)
 	assert(device->ownership == UAPI_BOUND);
 	device->ownership = UAPI_BUSY;
 	pthread_mutex_unlock(&run->topology);
+	uapi_files_settle(run);
 	close_device(device);
 	let_go(device, UAPI_BOUND);
 }

@@ -30,16 +30,28 @@ void uapi_end(struct uapi_file *file)
 	uapi_file_put(file);
 }
 
+int64_t uapi_ioctl(struct uapi_file *file, struct uapi_call *call, unsigned command,
+		   uint64_t argument)
+{
+	int64_t result;
+
+	if (!file->ops->ioctl)
+		return -ENOTTY;
+	result = file->ops->ioctl(file, call, command, argument);
+	/* By what the program has closed already, but takes long? */
+	if ((result == -EBUSY || result == -EPERM) && uapi_files_drain_slow(call->run))
+		result = file->ops->ioctl(file, call, command, argument);
+	return result;
+}
+
 static int64_t handle_ioctl(struct uapi_call *call)
 {
 	struct uapi_file *file = uapi_begin(call, (int)call->arguments[0]);
-	int64_t result = -ENOTTY;
+	int64_t result;
 
 	if (!file)
 		return UAPI_CONTINUE;
-	if (file->ops->ioctl)
-		result = file->ops->ioctl(file, call, (unsigned)call->arguments[1],
-					  call->arguments[2]);
+	result = uapi_ioctl(file, call, (unsigned)call->arguments[1], call->arguments[2]);
 	uapi_end(file);
 	return result;
 }

@@ -69,6 +69,7 @@ struct uapi_file {
 	unsigned running;
 	bool hung_up;
 	struct uapi_file *next; /* of those with this hash; then of those to be released */
+	uint64_t sequence;	/* among those */
 };
 
 /*
@@ -96,10 +97,20 @@ void uapi_file_leave(struct uapi_file *file);
 
 /*
  * Waits until the files whose last descriptor is gone by now are released, but for those with an
- * operation that runs. Called when something would be refused because of them (a second open of a
- * group), and then it is tried again: so a slow release holds up nobody else. Never from a release.
+ * operation that runs, and those that settle. Before what has to see what a close did. Never from a
+ * release.
  */
 void uapi_files_drain(struct uvf_run *run);
+/*
+ * The same, and it waits for those that settle, too. Whether it waited for any: then what was
+ * refused because of them (EBUSY) can be tried again. Dispatch does so for open() and ioctl().
+ */
+bool uapi_files_drain_slow(struct uvf_run *run);
+/*
+ * From a release, where what is still to be done may take long and who needs it done waits for it
+ * by other means (an ownership that is BUSY): so that nobody else is held up.
+ */
+void uapi_files_settle(struct uvf_run *run);
 
 int uapi_files_new(struct uvf_run *run);
 /* Releases all that is left. */

@@ -3,9 +3,7 @@
  * The files that the program holds: a table by inode, and their ends.
  *
  * A hang-up is seen by the watching thread, or earlier by who drains. The file then leaves the
- * table, and when its last operation has ended it is put into a queue, from which it is released:
- * by who drains, or by a thread of those that there are as many of as releases at a time, so that a
- * slow one holds up no other.
+ * table; when its last operation has ended, it is released.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,18 +12,17 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "frontends/uapi/call.h"
 #include "frontends/uapi/fd_tables.h"
 #include "frontends/uapi/file.h"
 #include "frontends/uapi/notify.h"
+#include "frontends/uapi/releases.h"
 #include "frontends/uapi/uapi.h"
 
-#define BUCKETS		 256
-#define RELEASERS_MAX	 64
-#define RELEASER_SECONDS 2
+#define BUCKETS 256
+#define EVENTS	64
 
 struct uapi_files {
 	int epoll;
@@ -33,15 +30,9 @@ struct uapi_files {
 	pthread_t watcher;
 
 	pthread_mutex_t lock;
-	pthread_cond_t changed; /* with lock: the queue, what is being released, releasers */
 	struct uapi_file *buckets[BUCKETS];
-	struct uapi_file *queue, **queue_end;
-	/* Releases by the order of their files in the queue, to wait for those that came before. */
-	uint64_t queued, released;
-	unsigned releasing;
-	unsigned releasers, idle_releasers;
-	bool stopping;
-	dev_t device; /* of all sockets' inodes */
+	struct uapi_releases *releases;
+	atomic_ulong device; /* of all sockets' inodes; 0: there was none yet */
 };
 
 /* ---- The table ---- */
@@ -189,46 +180,26 @@ bool uapi_file_enter(struct uapi_file *file)
 	return entered;
 }
 
-static void *run_releaser(void *opaque);
-
-/* With the lock. The file is out of the table, and the table's reference is the queue's. */
-static void enqueue(struct uapi_files *files, struct uapi_file *file)
-{
-	pthread_t thread;
-
-	file->next = NULL;
-	*files->queue_end = file;
-	files->queue_end = &file->next;
-	files->queued++;
-	if (!files->idle_releasers && files->releasers < RELEASERS_MAX) {
-		if (!pthread_create(&thread, NULL, run_releaser, files)) {
-			pthread_detach(thread);
-			files->releasers++;
-		}
-	}
-	pthread_cond_broadcast(&files->changed);
-}
-
 void uapi_file_leave(struct uapi_file *file)
 {
 	struct uapi_files *files = file->run->files;
 
 	pthread_mutex_lock(&files->lock);
 	if (--file->running == 0 && file->hung_up)
-		enqueue(files, file);
+		uapi_releases_add(files->releases, file);
 	pthread_mutex_unlock(&files->lock);
 }
 
 /* ---- Ends ---- */
 
-/* With the lock. */
+/* With the lock. The table's reference is the release's. */
 static void hang_up(struct uapi_files *files, struct uapi_file *file)
 {
 	epoll_ctl(files->epoll, EPOLL_CTL_DEL, file->peer, NULL);
 	take_out(files, file);
 	file->hung_up = true;
 	if (!file->running)
-		enqueue(files, file);
+		uapi_releases_add(files->releases, file);
 }
 
 void uapi_file_abandon(struct uapi_file *file)
@@ -243,65 +214,11 @@ void uapi_file_abandon(struct uapi_file *file)
 	pthread_mutex_unlock(&files->lock);
 }
 
-/*
- * Releases the first of the queue, or says that there is none. With the lock, which it lets go
- * meanwhile.
- */
-static bool release_first(struct uapi_files *files)
-{
-	struct uapi_file *file = files->queue;
-
-	if (!file)
-		return false;
-	files->queue = file->next;
-	if (!files->queue)
-		files->queue_end = &files->queue;
-	files->releasing++;
-	pthread_mutex_unlock(&files->lock);
-	if (file->ops->release)
-		file->ops->release(file);
-	close(file->peer);
-	uapi_file_put(file);
-	pthread_mutex_lock(&files->lock);
-	files->releasing--;
-	files->released++;
-	pthread_cond_broadcast(&files->changed);
-	return true;
-}
-
-static void *run_releaser(void *opaque)
-{
-	struct uapi_files *files = opaque;
-	int result = 0;
-
-	pthread_mutex_lock(&files->lock);
-	while (result != ETIMEDOUT || files->queue) {
-		struct timespec until;
-
-		if (release_first(files)) {
-			result = 0;
-			continue;
-		}
-		if (files->stopping)
-			break;
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_sec += RELEASER_SECONDS;
-		files->idle_releasers++;
-		result = pthread_cond_clockwait(&files->changed, &files->lock, CLOCK_MONOTONIC,
-						&until);
-		files->idle_releasers--;
-	}
-	files->releasers--;
-	pthread_cond_broadcast(&files->changed);
-	pthread_mutex_unlock(&files->lock);
-	return NULL;
-}
-
 /* Hangs up what has events. Returns how many events there were; the last batch is shorter. */
 static int collect(struct uapi_files *files, int timeout, bool *stop)
 {
-	struct epoll_event events[64];
-	int count = epoll_wait(files->epoll, events, 64, timeout);
+	struct epoll_event events[EVENTS];
+	int count = epoll_wait(files->epoll, events, EVENTS, timeout);
 
 	pthread_mutex_lock(&files->lock);
 	for (int i = 0; i < count; i++) {
@@ -327,24 +244,44 @@ static void *watch(void *opaque)
 	return NULL;
 }
 
+static void collect_all(struct uapi_files *files)
+{
+	bool stop = false;
+
+	while (collect(files, 0, &stop) == EVENTS)
+		continue;
+}
+
 void uapi_files_drain(struct uvf_run *run)
 {
-	struct uapi_files *files = run->files;
-	bool stop = false;
-	uint64_t until;
+	collect_all(run->files);
+	uapi_releases_wait(run->files->releases, false);
+}
 
-	while (collect(files, 0, &stop) == 64)
-		continue;
-	pthread_mutex_lock(&files->lock);
-	until = files->queued;
-	while (files->released < until) {
-		if (!release_first(files))
-			pthread_cond_wait(&files->changed, &files->lock);
-	}
-	pthread_mutex_unlock(&files->lock);
+bool uapi_files_drain_slow(struct uvf_run *run)
+{
+	collect_all(run->files);
+	return uapi_releases_wait(run->files->releases, true);
+}
+
+void uapi_files_settle(struct uvf_run *run)
+{
+	if (run->files)
+		uapi_releases_settle(run->files->releases);
 }
 
 /* ---- Start and end ---- */
+
+static void free_files(struct uapi_files *files)
+{
+	uapi_releases_free(files->releases);
+	if (files->epoll >= 0)
+		close(files->epoll);
+	if (files->stop >= 0)
+		close(files->stop);
+	pthread_mutex_destroy(&files->lock);
+	free(files);
+}
 
 int uapi_files_new(struct uvf_run *run)
 {
@@ -354,22 +291,19 @@ int uapi_files_new(struct uvf_run *run)
 
 	if (!files)
 		return -ENOMEM;
-	files->queue_end = &files->queue;
+	pthread_mutex_init(&files->lock, NULL);
+	files->releases = uapi_releases_new();
 	files->epoll = epoll_create1(EPOLL_CLOEXEC);
 	files->stop = eventfd(0, EFD_CLOEXEC);
 	result = files->epoll < 0 || files->stop < 0 ? -errno : 0;
+	if (!result && !files->releases)
+		result = -ENOMEM;
 	if (!result && epoll_ctl(files->epoll, EPOLL_CTL_ADD, files->stop, &event) < 0)
 		result = -errno;
-	pthread_mutex_init(&files->lock, NULL);
-	pthread_cond_init(&files->changed, NULL);
 	if (!result)
 		result = -pthread_create(&files->watcher, NULL, watch, files);
 	if (result) {
-		if (files->epoll >= 0)
-			close(files->epoll);
-		if (files->stop >= 0)
-			close(files->stop);
-		free(files);
+		free_files(files);
 		return result;
 	}
 	run->files = files;
@@ -403,17 +337,9 @@ void uapi_files_free(struct uvf_run *run)
 	pthread_join(files->watcher, NULL);
 	pthread_mutex_lock(&files->lock);
 	hang_up_all(files);
-	files->stopping = true;
-	pthread_cond_broadcast(&files->changed);
-	while (files->queue || files->releasing || files->releasers) {
-		if (!release_first(files))
-			pthread_cond_wait(&files->changed, &files->lock);
-	}
 	pthread_mutex_unlock(&files->lock);
-	close(files->epoll);
-	close(files->stop);
-	pthread_cond_destroy(&files->changed);
-	pthread_mutex_destroy(&files->lock);
-	free(files);
+	/* Releases find the run's files as long as they last. */
+	uapi_releases_wait(files->releases, true);
 	run->files = NULL;
+	free_files(files);
 }

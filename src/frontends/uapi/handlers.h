@@ -12,6 +12,9 @@ struct uapi_file;
 /* The file that @fd is, with an operation begun on it; or NULL. For traces it is the call's. */
 struct uapi_file *uapi_begin(struct uapi_call *call, int fd);
 void uapi_end(struct uapi_file *file);
+/* Between the two: once more, where something was refused for what the program has closed. */
+int64_t uapi_ioctl(struct uapi_file *file, struct uapi_call *call, unsigned command,
+		   uint64_t argument);
 
 /* paths.c */
 int64_t uapi_handle_open(struct uapi_call *call);

@@ -132,7 +132,7 @@ static int map_part(struct uapi_ioas *ioas, struct uapi_call *call, uint64_t iov
 	return error;
 }
 
-static int map_program(struct uapi_ioas *ioas, struct uapi_call *call,
+static int map_program(struct uapi_ioas *ioas, struct uapi_call *call, enum uapi_ioas_rules rules,
 		       const struct uapi_mapping_request *request)
 {
 	uint64_t done = 0;
@@ -142,8 +142,8 @@ static int map_program(struct uapi_ioas *ioas, struct uapi_call *call,
 		uint64_t address = request->source + done;
 		struct uapi_part part;
 
-		error = uapi_programs_find(&ioas->programs, call, address, request->size - done,
-					   request->prot, &part);
+		error = uapi_programs_find(&ioas->programs, call, rules, address,
+					   request->size - done, request->prot, &part);
 		if (error)
 			break;
 		error = map_part(ioas, call, request->iova + done, request->prot, address, &part);
@@ -179,7 +179,7 @@ int uapi_ioas_map(struct uapi_ioas *ioas, struct uapi_call *call, enum uapi_ioas
 	if (!error)
 		error = uvf_injector_map(ioas->injector, iova, size);
 	if (!error)
-		error = map_program(ioas, call, &request);
+		error = map_program(ioas, call, rules, &request);
 	if (!error)
 		error = record_or_take_back(ioas, &request);
 	pthread_mutex_unlock(&ioas->lock);

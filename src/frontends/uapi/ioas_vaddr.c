@@ -81,7 +81,8 @@ static int find_memory(struct uapi_ioas *ioas, struct uapi_call *call, uint64_t 
 		       const struct current *current, struct uapi_part *part)
 {
 	uint64_t size = current->last - current->first + 1;
-	int error = uapi_programs_find(&ioas->programs, call, address, size, current->prot, part);
+	int error = uapi_programs_find(&ioas->programs, call, UAPI_RULES_TYPE1, address, size,
+				       current->prot, part);
 
 	if (error)
 		return error;

@@ -22,6 +22,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -219,6 +220,18 @@ static int listen_to_child(struct uapi_launch *launch, int socket)
 	return 0;
 }
 
+/* Which mount namespace the child has made. */
+static ino_t find_namespace(const struct uapi_launch *launch, pid_t pid)
+{
+	struct stat stat_child;
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", pid);
+	if (launch->run->config.namespaces_off || stat(path, &stat_child) < 0)
+		return 0;
+	return stat_child.st_ino;
+}
+
 /* Waits for the child's word; takes back all if it is a bad one. */
 static int follow_child(struct uapi_launch *launch, pid_t pid, int socket)
 {
@@ -228,6 +241,7 @@ static int follow_child(struct uapi_launch *launch, pid_t pid, int socket)
 		launch->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 		if (launch->pidfd < 0)
 			result = uvf_fail(launch->error, -errno, "pidfd_open: %s", strerror(errno));
+		launch->mount_namespace = find_namespace(launch, pid);
 	}
 	if (result) {
 		kill(pid, SIGKILL);

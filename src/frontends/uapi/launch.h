@@ -32,6 +32,7 @@ struct uapi_launch {
 
 	int listener;
 	int pidfd;
+	ino_t mount_namespace; /* 0: it is ours */
 };
 
 /*

@@ -36,6 +36,7 @@
 #define IDLE_MAX       4
 #define WORKERS_MAX    512
 #define PARKED_SECONDS 5
+#define GRACE_NS       20000000
 #define STACK_SIZE     (256UL << 10)
 
 struct worker {
@@ -267,9 +268,7 @@ static void serve(struct uapi_notifier *notifier, struct seccomp_notif *notifica
 			continue;
 		if (result == -ENOENT) {
 			/* Its caller was killed; or (Linux 6.11) all callers are gone for good. */
-			struct pollfd poll_listener = {notifier->listener, 0, 0};
-
-			if (poll(&poll_listener, 1, 0) == 1)
+			if (uapi_notifier_is_over(notifier, 0))
 				return;
 			continue;
 		}
@@ -310,11 +309,24 @@ static void *run_worker(void *opaque)
 
 /* ---- Start and end ---- */
 
-static void stop_workers(struct uapi_notifier *notifier)
+/*
+ * From Linux 6.11 on workers that wait are woken when nobody is left who could call: where that is
+ * so, they needn't be cancelled.
+ */
+void uapi_notifier_stop(struct uapi_notifier *notifier)
 {
+	struct timespec until;
+	int result = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += (until.tv_nsec + GRACE_NS) / 1000000000;
+	until.tv_nsec = (until.tv_nsec + GRACE_NS) % 1000000000;
 	pthread_mutex_lock(&notifier->lock);
 	notifier->stopping = true;
 	pthread_cond_broadcast(&notifier->changed);
+	while (notifier->count && result != ETIMEDOUT)
+		result = pthread_cond_clockwait(&notifier->changed, &notifier->lock,
+						CLOCK_MONOTONIC, &until);
 	for (const struct worker *worker = notifier->workers; worker; worker = worker->next)
 		pthread_cancel(worker->thread);
 	while (notifier->count)
@@ -364,26 +376,24 @@ int uapi_notifier_new(struct uvf_run *run, int listener, int reserved_first)
 		result = start_worker(notifier);
 	pthread_mutex_unlock(&notifier->lock);
 	if (result) {
-		stop_workers(notifier);
+		uapi_notifier_stop(notifier);
 		free_notifier(notifier);
 		run->notifier = NULL;
 	}
 	return result;
 }
 
-void uapi_notifier_wait(struct uapi_notifier *notifier)
+bool uapi_notifier_is_over(struct uapi_notifier *notifier, int timeout_ms)
 {
 	struct pollfd poll_listener = {notifier->listener, 0, 0};
 
-	while (poll(&poll_listener, 1, -1) != 1)
-		continue;
-	stop_workers(notifier);
+	return poll(&poll_listener, 1, timeout_ms) == 1;
 }
 
 void uapi_notifier_free(struct uapi_notifier *notifier)
 {
 	if (!notifier)
 		return;
-	stop_workers(notifier);
+	uapi_notifier_stop(notifier);
 	free_notifier(notifier);
 }

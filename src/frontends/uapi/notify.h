@@ -6,6 +6,7 @@
 #ifndef UVF_UAPI_NOTIFY_H
 #define UVF_UAPI_NOTIFY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct uvf_run;
@@ -16,8 +17,10 @@ struct uapi_stats;
 
 /* Takes @listener over, also if it fails. @run->notifier is set: it belongs to the threads. */
 int uapi_notifier_new(struct uvf_run *run, int listener, int reserved_first);
-/* Waits until nothing is left that could call, and ends the threads. */
-void uapi_notifier_wait(struct uapi_notifier *notifier);
+/* Whether nothing is left that could call: waits for that, but not longer than @timeout_ms. */
+bool uapi_notifier_is_over(struct uapi_notifier *notifier, int timeout_ms);
+/* Ends the threads. */
+void uapi_notifier_stop(struct uapi_notifier *notifier);
 /* What still calls gets ENOSYS from here on. Waits for handlers. NULL is allowed. */
 void uapi_notifier_free(struct uapi_notifier *notifier);
 

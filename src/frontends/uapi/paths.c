@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* open() and its relatives: which paths are ours, and what they open. */
-#include <asm/unistd.h>
+/*
+ * open() and its relatives: which paths are ours, and what they open.
+ *
+ * The kernel carries out nearly all of them, so the text decides quickly. A path that is one of
+ * ours as it stands is ours. One whose last name could be, behind links or "..", is looked up in
+ * the program's own root, and the kernel's name of what was found decides.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "frontends/uapi/file.h"
@@ -79,33 +85,37 @@ const struct uapi_node *uapi_node_find(const char *path, uint64_t *number)
 
 /* ---- Which path it is ---- */
 
-bool uapi_path_normalise(char *path)
+/* Whether it is a name that some node has. */
+bool uapi_path_may_be_node(const char *path)
 {
-	const char *from = path;
-	char *to = path;
-	bool folder = false;
+	const char *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path;
+	uint64_t number;
 
-	while (*from) {
-		size_t length;
+	for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++) {
+		const char *last = strrchr(nodes[i].path, '/') + 1;
+		size_t length = strlen(last);
 
-		while (*from == '/')
-			from++;
-		length = strcspn(from, "/");
-		folder = !length || (length <= 2 && strncmp(from, "..", length) == 0);
-		if (length == 2 && folder) {
-			while (to > path && *--to != '/')
-				continue;
-		} else if (length && !folder) {
-			*to++ = '/';
-			memmove(to, from, length);
-			to += length;
-		}
-		from += length;
+		if (strncmp(name, last, length) == 0 &&
+		    (nodes[i].numbered ? parse_number(name + length, &number) : !name[length]))
+			return true;
 	}
-	if (to == path)
-		*to++ = '/';
-	*to = '\0';
-	return folder;
+	return false;
+}
+
+bool uapi_path_is_plain(const char *path)
+{
+	if (*path != '/')
+		return false;
+	while (*path) {
+		size_t length = strcspn(++path, "/");
+
+		if (!length || (length == 1 && path[0] == '.') ||
+		    (length == 2 && path[0] == '.' && path[1] == '.'))
+			return false;
+		path += length;
+	}
+	return true;
 }
 
 /* The path that names in @dirfd begin with: of a folder of the program's. */
@@ -120,24 +130,54 @@ static ssize_t read_folder(const struct uapi_call *call, int dirfd, char *path, 
 	return readlink(link, path, size);
 }
 
-/* Reads the path and makes it absolute and normal. Returns 0 or a negative errno. */
-static int read_path(struct uapi_call *call, int dirfd, uint64_t address, char *path, bool *folder)
+/* What the kernel calls the file that is at @path, absolute, for the program. */
+static bool look_up(const struct uapi_call *call, const char *path, uint64_t flags, char *found,
+		    size_t size)
 {
-	char name[PATH_MAX];
-	ssize_t length = uapi_call_read_string(call, address, name, sizeof(name));
+	const struct open_how how = {
+		.flags = O_PATH | O_CLOEXEC | (flags & O_NOFOLLOW),
+		.resolve = RESOLVE_IN_ROOT,
+	};
+	char link[48];
+	ssize_t length = -1;
+	int root, fd;
+
+	snprintf(link, sizeof(link), "/proc/%d/root", call->thread);
+	root = open(link, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
+		return false;
+	fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
+	close(root);
+	if (fd < 0)
+		return false;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	length = readlink(link, found, size - 1);
+	close(fd);
+	if (length <= 0)
+		return false;
+	found[length] = '\0';
+	return true;
+}
+
+/* Makes @path what the program opens, if that may be of interest. */
+static bool find_path(const struct uapi_call *call, int dirfd, uint64_t flags, char *path)
+{
+	char whole[2 * PATH_MAX];
 	ssize_t before = 0;
 
-	if (length < 0)
-		return (int)length;
-	if (name[0] != '/') {
-		before = read_folder(call, dirfd, path, PATH_MAX);
+	if (uapi_path_is_plain(path) &&
+	    (strncmp(path, "/dev/", 5) == 0 || strncmp(path, "/sys/", 5) == 0))
+		return true;
+	if (!uapi_path_may_be_node(path))
+		return false;
+	if (path[0] != '/') {
+		before = read_folder(call, dirfd, whole, PATH_MAX);
 		if (before < 0)
-			return -EBADF;
-		path[before++] = '/';
+			return false;
+		whole[before++] = '/';
 	}
-	memcpy(path + before, name, (size_t)length + 1);
-	*folder = uapi_path_normalise(path);
-	return 0;
+	memcpy(whole + before, path, strlen(path) + 1);
+	return look_up(call, whole, flags, path, PATH_MAX);
 }
 
 /* ---- Opening ---- */
@@ -153,10 +193,8 @@ static int64_t open_node(struct uapi_call *call, const struct uapi_node *node, u
 	if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
 		return -EEXIST;
 	result = node->open(call->run, number, &file);
-	if (result == -EBUSY) {
-		uapi_files_drain(call->run);
+	if (result == -EBUSY && uapi_files_drain_slow(call->run))
 		result = node->open(call->run, number, &file);
-	}
 	if (result == -ENOENT)
 		return UAPI_CONTINUE;
 	if (result)
@@ -168,23 +206,20 @@ static int64_t open_node(struct uapi_call *call, const struct uapi_node *node, u
 
 static int64_t open_path(struct uapi_call *call, int dirfd, uint64_t address, uint64_t flags)
 {
-	char path[2 * PATH_MAX];
 	const struct uapi_node *node;
+	char path[PATH_MAX];
 	uint64_t number = 0;
-	bool folder = false;
 
 	/* What is wrong the kernel says. */
-	if (read_path(call, dirfd, address, path, &folder) < 0)
+	if (flags & O_PATH || uapi_call_read_string(call, address, path, sizeof(path)) < 0 ||
+	    !find_path(call, dirfd, flags, path))
 		return UAPI_CONTINUE;
 	node = uapi_node_find(path, &number);
-	if (!node) {
-		if (strncmp(path, "/sys/", 5) == 0)
-			uapi_sysfs_refresh(call->run, path);
-		return UAPI_CONTINUE;
-	}
-	if (flags & O_PATH)
-		return UAPI_CONTINUE;
-	return folder ? -ENOTDIR : open_node(call, node, number, flags);
+	if (node)
+		return open_node(call, node, number, flags);
+	if (strncmp(path, "/sys/", 5) == 0)
+		uapi_sysfs_refresh(call->run, path);
+	return UAPI_CONTINUE;
 }
 
 int64_t uapi_handle_open(struct uapi_call *call)

@@ -11,11 +11,10 @@ struct uapi_node;
 /* What @path, absolute and normal, opens; NULL: it isn't ours. @number: of a group or device. */
 const struct uapi_node *uapi_node_find(const char *path, uint64_t *number);
 
-/*
- * Takes what isn't a name out of an absolute path: "//", ".", and ".." with the name before it.
- * Only by the text: links are not looked at. Returns whether it says that it is a folder ("/" at
- * the end).
+/* Whether the path, whatever is before it, ends with a name of something that is ours. */
+bool uapi_path_may_be_node(const char *path);
+/* Whether it is absolute, and made of names alone: without "//", "." and "..", nor "/" at the end.
  */
-bool uapi_path_normalise(char *path);
+bool uapi_path_is_plain(const char *path);
 
 #endif

@@ -93,7 +93,7 @@ static size_t parse_lines(char *text, size_t length, uint64_t address, struct ua
 	return length;
 }
 
-static int read_text(int maps, uint64_t address, struct uapi_vma *vma)
+int uapi_vma_find_in_text(int maps, uint64_t address, struct uapi_vma *vma)
 {
 	char text[2 * LINE_MAX_SIZE];
 	size_t kept = 0;
@@ -120,5 +120,5 @@ int uapi_vma_find(int maps, uint64_t address, struct uapi_vma *vma)
 {
 	int error = query(maps, address, vma);
 
-	return error == -ENOTTY ? read_text(maps, address, vma) : error;
+	return error == -ENOTTY ? uapi_vma_find_in_text(maps, address, vma) : error;
 }

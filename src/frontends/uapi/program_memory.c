@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -65,13 +66,25 @@ static bool has_ended(const struct uapi_program *program)
 	return poll(&poll_, 1, 0) != 0;
 }
 
-/* Whether the calling process is that one, and has the same memory as then. */
+static pid_t thread_of(const struct uapi_call *call)
+{
+	return call->notifier ? call->thread : gettid();
+}
+
+/* Whether the calling thread is one of that process, which may have ended: then it isn't. */
+static bool is_of(const struct uapi_program *program, const struct uapi_call *call)
+{
+	return program->process &&
+	       (!tgkill(program->process, thread_of(call), 0) || errno != ESRCH) &&
+	       !has_ended(program);
+}
+
+/* Whether it has the same memory as then. */
 static bool is_current(const struct uapi_program *program, struct uapi_call *call)
 {
 	uint8_t random[sizeof(program->random)];
 
-	return !has_ended(program) &&
-	       !uapi_call_read(call, program->random_address, random, sizeof(random)) &&
+	return !uapi_call_read(call, program->random_address, random, sizeof(random)) &&
 	       !memcmp(random, program->random, sizeof(random));
 }
 
@@ -106,9 +119,10 @@ static int find_random(struct uapi_program *program, pid_t thread)
  * thread has ended, that one has no memory.
  * #syscalls: pidfd_open
  */
-static int program_open(struct uapi_program *program, struct uapi_call *call, pid_t process)
+static int program_open(struct uapi_program *program, struct uapi_call *call)
 {
-	pid_t thread = call->notifier ? call->thread : process;
+	pid_t process = uapi_call_process(call);
+	pid_t thread = thread_of(call);
 	int error;
 
 	*program = (struct uapi_program){.maps = -1};
@@ -119,7 +133,7 @@ static int program_open(struct uapi_program *program, struct uapi_call *call, pi
 	error = program->maps < 0 ? -errno : uvf_memory_new_process(thread, &program->memory);
 	if (!error) {
 		error = find_random(program, thread);
-		if (!error && !is_current(program, call))
+		if (!error && (!is_current(program, call) || !uapi_call_is_waiting(call)))
 			error = -ESRCH;
 		if (error)
 			uvf_memory_put(program->memory);
@@ -137,14 +151,13 @@ static int program_open(struct uapi_program *program, struct uapi_call *call, pi
 static int find_program(struct uapi_programs *programs, struct uapi_call *call,
 			struct uapi_program **programp)
 {
-	pid_t process = uapi_call_process(call);
 	struct uapi_program *program;
 	struct uapi_program made;
 	int error;
 
 	for (unsigned i = 0; i < UAPI_PROGRAMS_MAX; i++) {
 		program = &programs->program[i];
-		if (program->process != process)
+		if (!is_of(program, call))
 			continue;
 		if (is_current(program, call)) {
 			*programp = program;
@@ -152,7 +165,7 @@ static int find_program(struct uapi_programs *programs, struct uapi_call *call,
 		}
 		forget(program);
 	}
-	error = program_open(&made, call, process);
+	error = program_open(&made, call);
 	if (error)
 		return error == -EMFILE || error == -ENFILE || error == -ENOMEM ? -ENOMEM : -EFAULT;
 	program = &programs->program[programs->next++ % UAPI_PROGRAMS_MAX];
@@ -265,8 +278,9 @@ static bool find_in_file(struct uapi_programs *programs, const struct uapi_progr
 	return part->fd >= 0;
 }
 
-int uapi_programs_find(struct uapi_programs *programs, struct uapi_call *call, uint64_t address,
-		       uint64_t size, unsigned prot, struct uapi_part *part)
+int uapi_programs_find(struct uapi_programs *programs, struct uapi_call *call,
+		       enum uapi_ioas_rules rules, uint64_t address, uint64_t size, unsigned prot,
+		       struct uapi_part *part)
 {
 	struct uapi_program *program;
 	struct uapi_vma vma;
@@ -278,6 +292,12 @@ int uapi_programs_find(struct uapi_programs *programs, struct uapi_call *call, u
 	if (uapi_vma_find(program->maps, address, &vma) || !allows(&vma, prot))
 		return -EFAULT;
 	left = vma.end - address;
+	if (vma.shared && vma.inode) {
+		error = uapi_program_find_region(call, address, left < size ? left : size, rules,
+						 part);
+		if (error != -ENOENT)
+			return error;
+	}
 	*part = (struct uapi_part){
 		.fd = -1,
 		.offset = vma.offset + (address - vma.begin),

@@ -4,6 +4,7 @@
  *
  *   program_memory.c  the processes that map, and their memory
  *   program_maps.c    what is mapped at an address of a process
+ *   program_region.c  memory that is a part of a device's region
  *   program_files.c   the file behind shared memory, among those that a process has open
  *
  * Threads: one at a time, with the address space's lock.
@@ -13,7 +14,8 @@
 
 #include <stdbool.h>
 #include <sys/types.h>
-#include <uvfio/iommu.h>
+
+#include "frontends/uapi/ioas.h"
 
 struct uapi_call;
 
@@ -22,8 +24,9 @@ struct uapi_call;
  * execve() puts another one in place of. Both descriptors of /proc/PID are bound to the memory that
  * the process had when they were opened, and give nothing once that is gone.
  *
- * That a process still has that memory is known by 16 random bytes which the kernel puts into each
- * new one (AT_RANDOM), and by the process not having ended, whose number could be another's then.
+ * That a thread is of a process that still has that memory is known by asking the kernel whether it
+ * is of that thread group, by the group not having ended, whose number could be another's then, and
+ * by 16 random bytes that the kernel puts into each new memory (AT_RANDOM).
  */
 struct uapi_program {
 	pid_t process; /* 0: none */
@@ -51,8 +54,6 @@ struct uapi_find {
 #define UAPI_NOT_FOUND	   (-1)
 #define UAPI_FOUND_BY_LINK (-2)
 
-struct uvf_address_space;
-
 struct uapi_programs {
 	struct uvf_address_space *space; /* whose files are known; borrowed */
 	/* The processes that mapped last: each has one memory, however many mappings. */
@@ -78,8 +79,9 @@ void uapi_part_destroy(struct uapi_part *part);
  * Where the calling process's @address is, for as much of @size bytes as is in one memory.
  * Errors: -EFAULT (nothing there, or not for @prot), -ENOMEM.
  */
-int uapi_programs_find(struct uapi_programs *programs, struct uapi_call *call, uint64_t address,
-		       uint64_t size, unsigned prot, struct uapi_part *part);
+int uapi_programs_find(struct uapi_programs *programs, struct uapi_call *call,
+		       enum uapi_ioas_rules rules, uint64_t address, uint64_t size, unsigned prot,
+		       struct uapi_part *part);
 /* The same, through the process, whatever it is: all @size bytes. */
 int uapi_programs_find_process(struct uapi_programs *programs, struct uapi_call *call,
 			       uint64_t address, uint64_t size, unsigned prot,
@@ -99,6 +101,21 @@ struct uapi_vma {
 
 /* Errors: -EFAULT (nothing), -ESRCH (the memory that @maps is bound to is gone). */
 int uapi_vma_find(int maps, uint64_t address, struct uapi_vma *vma);
+/* The same, by reading @maps: for kernels before 6.11. */
+int uapi_vma_find_in_text(int maps, uint64_t address, struct uapi_vma *vma);
+
+/* ---- program_region.c ---- */
+
+/*
+ * Errors: -ENOENT (not of a region), -EFAULT (@rules don't let it be mapped, or the region is
+ * gone), -ENOMEM.
+ */
+int uapi_program_find_region(struct uapi_call *call, uint64_t address, uint64_t size,
+			     enum uapi_ioas_rules rules, struct uapi_part *part);
+
+/* Where a region's [@offset, +size) is, for as much of it as is in one memory. */
+int uapi_program_region_part(struct uvf_device *dev, uint32_t index, uint64_t offset, uint64_t size,
+			     struct uapi_part *part);
 
 /* ---- program_files.c ---- */
 

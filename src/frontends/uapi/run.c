@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "frontends/uapi/configure.h"
+#include "frontends/uapi/descendants.h"
 #include "frontends/uapi/launch.h"
 #include "frontends/uapi/notify.h"
 #include "frontends/uapi/stats.h"
@@ -39,6 +40,7 @@ static int start(struct uvf_run *run, struct uvf_error *error)
 		return result;
 	run->pid = result;
 	run->pidfd = launch.pidfd;
+	run->mount_namespace = launch.mount_namespace;
 	result = uapi_notifier_new(run, launch.listener, launch.reserved_first);
 	return result ? uvf_fail(error, result, "threads: %s", strerror(-result)) : 0;
 }
@@ -65,13 +67,19 @@ pid_t uvf_run_pid(const struct uvf_run *run)
 	return run->pid;
 }
 
+int uvf_run_signal(struct uvf_run *run, int signal)
+{
+	return syscall(SYS_pidfd_send_signal, run->pidfd, signal, NULL, 0) < 0 ? -errno : 0;
+}
+
 int uvf_run_wait(struct uvf_run *run, int *wait_status)
 {
 	int result;
 
-	uapi_notifier_wait(run->notifier);
+	uapi_descendants_wait(run);
+	uapi_notifier_stop(run->notifier);
 	result = uapi_tracer_wait(run, wait_status);
-	uapi_files_drain(run);
+	uapi_files_drain_slow(run);
 	return result;
 }
 
@@ -84,8 +92,8 @@ void uvf_run_free(struct uvf_run *run)
 {
 	if (!run)
 		return;
-	if (run->pidfd >= 0)
-		syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
+	if (run->notifier)
+		uapi_descendants_kill(run);
 	uapi_notifier_free(run->notifier);
 	uapi_tracer_free(run);
 	uapi_files_free(run);

@@ -113,6 +113,7 @@ struct uvf_run {
 
 	pid_t pid; /* the program's */
 	int pidfd;
+	ino_t mount_namespace; /* the program's; 0: not its own */
 };
 
 /* ---- Device ownership: device_owner.c ---- */

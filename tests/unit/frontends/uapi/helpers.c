@@ -158,6 +158,8 @@ int world_open_group(struct world *world, unsigned group)
 	struct uapi_file *file = NULL;
 	int error = uapi_group_open(&world->groups[group], &file);
 
+	if (error == -EBUSY && uapi_files_drain_slow(&world->run))
+		error = uapi_group_open(&world->groups[group], &file);
 	return place(world, error, file);
 }
 
@@ -178,7 +180,7 @@ long world_ioctl(struct world *world, int fd, unsigned command, uint64_t argumen
 	if (!file)
 		return ret;
 	if (uapi_file_enter(file)) {
-		ret = file->ops->ioctl ? file->ops->ioctl(file, &call, command, argument) : -ENOTTY;
+		ret = uapi_ioctl(file, &call, command, argument);
 		uapi_file_leave(file);
 	}
 	uapi_file_put(file);
@@ -188,7 +190,7 @@ long world_ioctl(struct world *world, int fd, unsigned command, uint64_t argumen
 void world_close(struct world *world, int fd)
 {
 	close(fd);
-	uapi_files_drain(&world->run);
+	uapi_files_drain_slow(&world->run);
 }
 
 long world_set_container(struct world *world, int group, int container)

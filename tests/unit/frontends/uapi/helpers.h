@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "frontends/uapi/call.h"
+#include "frontends/uapi/handlers.h"
 #include "frontends/uapi/ioas.h"
 #include "frontends/uapi/uapi.h"
 

@@ -50,8 +50,13 @@ static void reset_leaves_the_header(void **state)
 	assert_int_equal(rig_read(&rig, 0, 0, buf, 4), 4);
 }
 
+/* The headers of both ioctls, which end in arrays. */
+struct header {
+	uint32_t argsz, flags, count;
+};
+
 struct hot_reset_info {
-	struct vfio_pci_hot_reset_info header;
+	struct header header;
 	struct vfio_pci_dependent_device devices[4];
 };
 
@@ -61,12 +66,11 @@ static void hot_reset_info(void **state)
 
 	assert_int_equal(rig_ioctl(&rig, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, &info), -EINVAL);
 	assert_int_equal(rig_ioctl(&rig, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, NULL), -EFAULT);
-	info.header =
-		(struct vfio_pci_hot_reset_info){.argsz = sizeof(info.header) + 15, .flags = 7};
+	info.header = (struct header){.argsz = sizeof(info.header) + 15, .flags = 7};
 	assert_int_equal(rig_ioctl(&rig, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, &info), -ENOSPC);
 	assert_int_equal(info.header.count, 2);
 	assert_int_equal(info.header.flags, 0);
-	info.header = (struct vfio_pci_hot_reset_info){.argsz = sizeof(info)};
+	info.header = (struct header){.argsz = sizeof(info)};
 	assert_int_equal(rig_ioctl(&rig, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, &info), 0);
 	assert_int_equal(info.header.count, 2);
 	assert_int_equal(info.header.flags, 0);
@@ -82,7 +86,7 @@ static void hot_reset_info(void **state)
 }
 
 struct hot_reset {
-	struct vfio_pci_hot_reset header;
+	struct header header;
 	int32_t fds[4];
 };
 
@@ -114,7 +118,7 @@ static void hot_reset_needs_all_groups(void **state)
 	struct hot_reset reset = {.header = {.argsz = sizeof(reset.header) - 1, .count = 1}};
 
 	assert_int_equal(rig_ioctl(&rig, VFIO_DEVICE_PCI_HOT_RESET, &reset), -EINVAL);
-	reset.header = (struct vfio_pci_hot_reset){.argsz = sizeof(reset), .flags = 1, .count = 1};
+	reset.header = (struct header){.argsz = sizeof(reset), .flags = 1, .count = 1};
 	assert_int_equal(rig_ioctl(&rig, VFIO_DEVICE_PCI_HOT_RESET, &reset), -EINVAL);
 	assert_int_equal(rig_ioctl(&rig, VFIO_DEVICE_PCI_HOT_RESET, NULL), -EFAULT);
 	assert_int_equal(hot_reset(0, fds), -EINVAL);

@@ -155,7 +155,9 @@ static void test_slow_open(void **state)
 		assert_true(openers[i].fd >= 0);
 	}
 	assert_int_equal(world->models[0].opened, 1);
+	pthread_mutex_lock(&world->run.topology);
 	assert_int_equal(world->devices[0].openings, 3);
+	pthread_mutex_unlock(&world->run.topology);
 	for (unsigned i = 0; i < 3; i++) {
 		assert_int_equal(world->models[0].closed, 0);
 		world_close(world, (int)openers[i].fd);
@@ -198,7 +200,7 @@ static void test_many_openers(void **state)
 		pthread_join(threads[i], &failed);
 		assert_null(failed);
 	}
-	uapi_files_drain(&world->run);
+	uapi_files_drain_slow(&world->run);
 	assert_int_equal(world->devices[0].ownership, UAPI_FREE);
 	assert_int_equal(world->groups[0].users, 0);
 	world_close(world, opened.group);

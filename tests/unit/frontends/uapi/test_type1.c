@@ -8,19 +8,27 @@
 #define READ_WRITE (VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)
 #define PAGES	   16ULL
 
-static uint8_t *memory; /* PAGES of it */
+static uint8_t *memory; /* PAGES of it, and then one of each: */
+#define READ_ONLY   (PAGES * PAGE)
+#define UNREACHABLE (READ_ONLY + PAGE)
+#define NOTHING	    (UNREACHABLE + PAGE)
+#define MEMORY_SIZE (NOTHING + PAGE)
 
 static int setup(void **state)
 {
-	memory = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-		      0);
+	memory =
+		mmap(NULL, MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_true(memory != MAP_FAILED);
+	memory[READ_ONLY] = 1;
+	assert_int_equal(mprotect(memory + READ_ONLY, PAGE, PROT_READ), 0);
+	assert_int_equal(mprotect(memory + UNREACHABLE, PAGE, PROT_NONE), 0);
+	assert_int_equal(munmap(memory + NOTHING, PAGE), 0);
 	return world_setup(state);
 }
 
 static int teardown(void **state)
 {
-	munmap(memory, PAGES * PAGE);
+	munmap(memory, NOTHING);
 	return world_teardown(state);
 }
 
@@ -129,10 +137,9 @@ static void test_info_chain(void **state)
 static const struct {
 	const char *what;
 	uint32_t argsz, flags;
-	uint64_t vaddr, iova, size; /* vaddr: in memory; from IN_PROGRAM on: as it is */
+	uint64_t vaddr, iova, size; /* vaddr: in memory, or beyond its size as it is */
 	long result;
 } maps[] = {
-#define IN_PROGRAM (1ULL << 40)
 	{"short", 31, READ_WRITE, 0, 0, PAGE, -EINVAL},
 	{"unknown flag", 32, READ_WRITE | 8, 0, 0, PAGE, -EINVAL},
 	{"nothing", 32, READ_WRITE, 0, 0, 0, -EINVAL},
@@ -148,13 +155,18 @@ static const struct {
 	{"reaches into one", 32, READ_WRITE, 0, 3 * PAGE, 2 * PAGE, -EEXIST},
 	{"last page of one", 32, READ_WRITE, 0, 5 * PAGE, 2 * PAGE, -EEXIST},
 	{"around one", 32, READ_WRITE, 0, 2 * PAGE, 8 * PAGE, -EEXIST},
-	{"taken and nothing there", 32, READ_WRITE, IN_PROGRAM, 4 * PAGE, PAGE, -EEXIST},
+	{"taken and nothing there", 32, READ_WRITE, NOTHING, 4 * PAGE, PAGE, -EEXIST},
 	{"beyond the aperture", 32, READ_WRITE, 0, 1ULL << 48, PAGE, -EINVAL},
 	{"across its end", 32, READ_WRITE, 0, (1ULL << 48) - PAGE, 2 * PAGE, -EINVAL},
 	{"the last page of all", 32, READ_WRITE, 0, UINT64_MAX - PAGE + 1, PAGE, -EINVAL},
 	{"reserved", 32, READ_WRITE, 0, 0xfee00000, PAGE, -EINVAL},
 	{"into what is reserved", 32, READ_WRITE, 0, 0xfedff000, 2 * PAGE, -EINVAL},
-	{"nothing there", 32, READ_WRITE, IN_PROGRAM, 0, PAGE, -EFAULT},
+	{"nothing there", 32, READ_WRITE, NOTHING, 0, PAGE, -EFAULT},
+	{"nothing at its end", 32, VFIO_DMA_MAP_FLAG_READ, READ_ONLY - PAGE, 16 * PAGE, 4 * PAGE,
+	 -EFAULT},
+	{"unreachable", 32, VFIO_DMA_MAP_FLAG_READ, UNREACHABLE, 0, PAGE, -EFAULT},
+	{"not to be written", 32, VFIO_DMA_MAP_FLAG_WRITE, READ_ONLY, 0, PAGE, -EFAULT},
+	{"to be read", 32, VFIO_DMA_MAP_FLAG_READ, READ_ONLY, 2 * PAGE, PAGE, 0},
 	{"address without a mapping", 32, VFIO_DMA_MAP_FLAG_VADDR, 0, 0, PAGE, -ENOENT},
 	{"address that is valid", 32, VFIO_DMA_MAP_FLAG_VADDR, 0, 4 * PAGE, 2 * PAGE, -EINVAL},
 	{"before what is reserved", 32, READ_WRITE, 0, 0xfedff000, PAGE, 0},
@@ -175,7 +187,7 @@ static void test_map_errors(void **state)
 			.argsz = maps[i].argsz,
 			.flags = maps[i].flags,
 			.vaddr = maps[i].vaddr +
-				 (maps[i].vaddr < IN_PROGRAM ? (uintptr_t)memory : 0),
+				 (maps[i].vaddr < MEMORY_SIZE ? (uintptr_t)memory : 0),
 			.iova = maps[i].iova,
 			.size = maps[i].size,
 		};
@@ -184,7 +196,7 @@ static void test_map_errors(void **state)
 		if (ret != maps[i].result)
 			fail_msg("%s: %ld instead of %ld", maps[i].what, ret, maps[i].result);
 	}
-	assert_int_equal(world_available(world, opened.container), 65535 - 5);
+	assert_int_equal(world_available(world, opened.container), 65535 - 6);
 	assert_int_equal(world_ioctl(world, opened.container, VFIO_IOMMU_MAP_DMA, 8), -EFAULT);
 	world_close_all(world, &opened);
 }

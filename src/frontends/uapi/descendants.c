@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The program and all that it started: until they are gone. Whoever has the filter counts as one of
+ * them; the listener hangs up after the last. They are found by their mount namespace: parents are
+ * forgotten when they end.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "frontends/uapi/descendants.h"
+#include "frontends/uapi/notify.h"
+#include "frontends/uapi/uapi.h"
+
+#define REAP_MS	   200
+#define KILL_MS	   100
+#define KILL_TRIES 50
+
+/*
+ * The first process of a container gets all orphans as children. Before Linux 6.11 a zombie still
+ * counts as one that has the filter. The program itself is the tracer's.
+ */
+static void reap_orphans(const struct uvf_run *run)
+{
+	siginfo_t info = {0};
+
+	while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0 &&
+	       info.si_pid != run->pid) {
+		waitpid(info.si_pid, NULL, WNOHANG);
+		info.si_pid = 0;
+	}
+}
+
+void uapi_descendants_wait(struct uvf_run *run)
+{
+	bool is_first = getpid() == 1;
+
+	while (!uapi_notifier_is_over(run->notifier, is_first ? REAP_MS : -1))
+		if (is_first)
+			reap_orphans(run);
+}
+
+static bool is_ours(const struct uvf_run *run, pid_t pid)
+{
+	struct stat namespace;
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", pid);
+	return stat(path, &namespace) == 0 && namespace.st_ino == run->mount_namespace;
+}
+
+static void kill_process(const struct uvf_run *run, pid_t pid)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	if (pidfd < 0)
+		return;
+	/* The number has been the descriptor's process's since before this look. */
+	if (is_ours(run, pid))
+		syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+	close(pidfd);
+}
+
+static void kill_all(const struct uvf_run *run)
+{
+	const struct dirent *entry;
+	DIR *folder = opendir("/proc");
+
+	if (!folder)
+		return;
+	while ((entry = readdir(folder)) != NULL) {
+		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
+
+		if (pid > 0 && is_ours(run, pid))
+			kill_process(run, pid);
+	}
+	closedir(folder);
+}
+
+void uapi_descendants_kill(struct uvf_run *run)
+{
+	for (int i = 0; i < KILL_TRIES; i++) {
+		if (uapi_notifier_is_over(run->notifier, i ? KILL_MS : 0))
+			return;
+		syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
+		if (run->mount_namespace)
+			kill_all(run);
+		else
+			i = KILL_TRIES - 1;
+	}
+}
