@@ -19,7 +19,7 @@ struct uapi_stats;
 int uapi_notifier_new(struct uvf_run *run, int listener, int reserved_first);
 /* Whether nothing is left that could call: waits for that, but not longer than @timeout_ms. */
 bool uapi_notifier_is_over(struct uapi_notifier *notifier, int timeout_ms);
-/* Ends the threads. */
+/* Ends the threads: waits for handlers. */
 void uapi_notifier_stop(struct uapi_notifier *notifier);
 /* What still calls gets ENOSYS from here on. Waits for handlers. NULL is allowed. */
 void uapi_notifier_free(struct uapi_notifier *notifier);

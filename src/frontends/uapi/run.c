@@ -92,10 +92,15 @@ void uvf_run_free(struct uvf_run *run)
 {
 	if (!run)
 		return;
-	if (run->notifier)
+	/* The tracer answers calls, too: it ends between the notifier's threads and its memory. */
+	if (run->notifier) {
 		uapi_descendants_kill(run);
-	uapi_notifier_free(run->notifier);
+		uapi_notifier_stop(run->notifier);
+	} else if (run->pidfd >= 0) {
+		syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
+	}
 	uapi_tracer_free(run);
+	uapi_notifier_free(run->notifier);
 	uapi_files_free(run);
 	uapi_sysfs_free(run);
 	if (run->pidfd >= 0)

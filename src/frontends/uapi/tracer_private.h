@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the parts of the tracer share.
+ *
+ * All of it is the tracer's thread's own, but what is under the lock: requests that come from
+ * others, and what others ask for.
+ *
+ *   tracer.c        the thread: waits for what it traces, and is woken for requests
+ *   bell.c          by which it is woken
+ *   tracee.c        which threads are traced, and what they do: clone, exec, stop, exit
+ *   inject.c        a system call made by a stopped thread
+ *   mapping.c       an mmap() of the program, made of several
+ *   trap.c          an access that trapped
+ *   trap_worker.c   accesses to devices that take long
+ *   trap_files.c    what a mapping is of
+ */
+#ifndef UVF_UAPI_TRACER_PRIVATE_H
+#define UVF_UAPI_TRACER_PRIVATE_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+#include <sys/user.h>
+
+#include "frontends/uapi/call.h"
+#include "frontends/uapi/emulate.h"
+#include "frontends/uapi/program_memory.h"
+#include "frontends/uapi/tracer.h"
+#include "frontends/uapi/uapi.h"
+
+#define TRACEE_BUCKETS 256
+
+struct uapi_mapping;
+struct uapi_trap;
+struct uapi_trap_worker;
+
+/* ---- bell.c ---- */
+
+/*
+ * waitpid() has no timeout and sees no descriptors. What it does see is a process that is traced
+ * and gets a signal: one that does nothing else is kept for that. Rings that come while it is
+ * stopped are not lost: the signal is then pending.
+ */
+struct uapi_bell {
+	pid_t pid;
+	int pidfd;
+	void *stack;
+};
+/* On the tracer's thread, as the next two. Errors: those of clone(2) and ptrace(2). */
+int uapi_bell_new(struct uapi_bell *bell);
+/* It has stopped: it goes on before the reason is looked for. */
+void uapi_bell_rearm(const struct uapi_bell *bell);
+void uapi_bell_free(struct uapi_bell *bell);
+/* Of any thread. */
+void uapi_bell_ring(const struct uapi_bell *bell);
+
+/* ---- inject.c ---- */
+
+/* A thread that is stopped at the end of a system call, and is made to make others. */
+struct uapi_injection {
+	pid_t thread;
+	struct user_regs_struct registers; /* before */
+	uint64_t signals;		   /* its mask before */
+	bool entered;			   /* the call has begun */
+	bool group_stop;		   /* came in between, and is to be stopped for again */
+};
+/*
+ * @instruction_pointer: after the system call instruction where it has to be. Errors: -ESRCH (the
+ * thread was killed), -EAGAIN (it is elsewhere: it was interrupted before).
+ */
+int uapi_inject_begin(struct uapi_injection *injection, pid_t thread, uint64_t instruction_pointer);
+int uapi_inject_call(struct uapi_injection *injection, long number, const uint64_t *arguments);
+/*
+ * The thread has stopped: with @status. Returns 1 and the call's result when it is over, 0 while it
+ * isn't (the thread goes on), or -ESRCH.
+ */
+int uapi_inject_step(struct uapi_injection *injection, int status, int64_t *result);
+/* Everything is as before, but that the interrupted call returns @result. The thread is stopped. */
+void uapi_inject_end(struct uapi_injection *injection, int64_t result);
+
+/* ---- tracee.c ---- */
+
+/* A process of the program of which threads are traced. */
+struct uapi_traced {
+	pid_t process;
+	bool keeps; /* it has pages that trap: all of its threads are traced */
+	int maps;   /* /proc/PID/maps and mem, from the first trap on; else -1 */
+	int memory;
+	unsigned references;
+	struct uapi_traced *next;
+};
+
+/* A traced thread. */
+struct uapi_tracee {
+	pid_t thread;
+	struct uapi_traced *process;
+	bool gone; /* only a trap that is not over keeps it */
+	struct uapi_mapping *mapping;
+	struct uapi_trap *trap; /* memory for traps */
+	bool trapping;		/* a worker has the trap */
+	struct uapi_tracee *next;
+};
+
+struct uapi_tracee *uapi_tracee_find(struct uapi_tracer *tracer, pid_t thread);
+/*
+ * Traces a thread, without stopping it. Errors: -EPERM (another tracer has it), -ESRCH, -ENOMEM.
+ */
+int uapi_tracee_seize(struct uapi_tracer *tracer, pid_t thread, pid_t process,
+		      struct uapi_tracee **traceep);
+/* Traces all threads of a process from here on, and all that it forks. Errors: as above. */
+int uapi_tracee_keep(struct uapi_tracer *tracer, struct uapi_traced *process);
+/* A thread of the program has stopped or ended. */
+void uapi_tracee_event(struct uapi_tracer *tracer, pid_t thread, int status);
+/* Lets a stopped thread go on, with a signal or 0; not traced any more, if nothing needs it. */
+void uapi_tracee_continue(struct uapi_tracer *tracer, struct uapi_tracee *tracee, int signal);
+/* It isn't traced any more, or is dead. */
+void uapi_tracee_forget(struct uapi_tracer *tracer, struct uapi_tracee *tracee);
+void uapi_tracees_free(struct uapi_tracer *tracer);
+
+/* ---- mapping.c ---- */
+
+/* A part of a mapping that is in one file, or (-1) what is left to trap. */
+struct uapi_piece {
+	uint64_t delta, size; /* from the mapping's beginning */
+	unsigned file;
+	uint64_t offset; /* in the file */
+};
+
+struct uapi_mapping_file {
+	int ours;   /* our duplicate */
+	int theirs; /* its number in the program, for a while; -1 */
+};
+
+enum uapi_mapping_stage { MAPPING_BASE, MAPPING_PIECES, MAPPING_UNDO, MAPPING_CLOSE };
+
+struct uapi_mapping {
+	struct uapi_call call;
+	struct uapi_mmap map;
+	bool traps; /* the first file is the trap file, mapped over everything */
+	uint64_t offset;
+	struct uapi_mapping_file *files;
+	size_t file_count;
+	struct uapi_piece *pieces;
+	size_t piece_count;
+
+	/* While it is carried out. */
+	struct uapi_injection injection;
+	bool injecting;
+	enum uapi_mapping_stage stage;
+	size_t next_piece, next_file;
+	uint64_t address;
+	int64_t result; /* an error, from the first on */
+	struct uapi_mapping *next;
+};
+/* Begins what was asked for: on the tracer's thread. */
+void uapi_mapping_start(struct uapi_tracer *tracer, struct uapi_mapping *mapping);
+/* The thread has stopped. */
+void uapi_mapping_step(struct uapi_tracer *tracer, struct uapi_tracee *tracee, int status);
+/* The thread was killed in the middle. */
+void uapi_mapping_abandon(struct uapi_tracer *tracer, struct uapi_mapping *mapping);
+
+/* ---- trap_files.c ---- */
+
+/* A file without a byte, whose mappings trap: one for each region. */
+struct uapi_trap_file {
+	struct uapi_device *device;
+	uint32_t index;
+	int fd;
+	dev_t filesystem;
+	ino_t inode;
+	struct uapi_trap_file *next;
+};
+/* A duplicate of the region's file. Errors: -EMFILE, -ENOMEM. */
+int uapi_trap_file_get(struct uapi_tracer *tracer, struct uapi_device *device, uint32_t index);
+/* Whose file is mapped there, or NULL. It lives as long as the tracer. */
+const struct uapi_trap_file *uapi_trap_file_find(struct uapi_tracer *tracer,
+						 const struct uapi_vma *vma);
+void uapi_trap_files_free(struct uapi_tracer *tracer);
+
+/* ---- trap.c ---- */
+
+/* An access that trapped: what it needs, so that any thread can carry it out. */
+struct uapi_trap {
+	struct uapi_tracer *tracer;
+	struct uapi_tracee *tracee;
+	struct user_regs_struct registers;
+	struct uapi_cpu cpu;
+	struct uapi_instruction instruction;
+	bool has_vectors;
+	uint64_t address;		   /* that trapped */
+	struct uapi_vma vma;		   /* the one used last */
+	const struct uapi_trap_file *file; /* of that one; NULL: ordinary memory */
+	uint64_t fault;			   /* where memory failed */
+	int result;
+	struct uapi_trap *next;
+};
+/* A signal-delivery stop for SIGBUS. False: it is the program's own. */
+bool uapi_trap_begin(struct uapi_tracer *tracer, struct uapi_tracee *tracee);
+/* Carries it out: any thread. */
+void uapi_trap_run(struct uapi_trap *trap);
+/* Lets the thread go on: the tracer's thread. */
+void uapi_trap_end(struct uapi_trap *trap);
+void uapi_trap_free(struct uapi_trap *trap);
+
+/* ---- trap_worker.c ---- */
+
+/* Runs it here if its device has been quick, else on the device's own thread. */
+void uapi_trap_schedule(struct uapi_trap *trap, struct uapi_device *device);
+int uapi_trap_workers_new(struct uapi_tracer *tracer);
+void uapi_trap_workers_free(struct uapi_tracer *tracer);
+
+/* ---- tracer.c ---- */
+
+struct uapi_tracer {
+	struct uvf_run *run;
+	pthread_t thread;
+	pid_t thread_id;
+	pid_t program;
+	struct uapi_bell bell;
+	struct uapi_xstate_layout layout;
+	struct uapi_tracee *tracees[TRACEE_BUCKETS];
+	struct uapi_traced *processes;
+	struct uapi_trap_worker *workers; /* one for each device */
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool spawned;
+	int spawn_result;
+	bool ended; /* the program */
+	int wait_status;
+	bool stopping;
+	struct uapi_mapping *requests; /* new ones, the last first */
+	struct uapi_mapping *mappings; /* being carried out */
+	struct uapi_trap *traps;       /* that workers have done */
+	struct uapi_trap_file *files;
+};
+
+/* Gives the tracer's thread a trap back: any thread. */
+void uapi_tracer_give_back(struct uapi_tracer *tracer, struct uapi_trap *trap);
+/* The main process was stopped or continued by job control. */
+void uapi_tracer_job_control(struct uapi_tracer *tracer, int signal);
+
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What is behind a mapping of the program: a file without a byte, whose every page raises SIGBUS,
+ * one for each region, so that the mapping itself says what it is of; or an area's file.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "frontends/uapi/tracer_private.h"
+
+/* With the lock. */
+static struct uapi_trap_file *find_file(struct uapi_tracer *tracer,
+					const struct uapi_device *device, uint32_t index)
+{
+	for (struct uapi_trap_file *file = tracer->files; file; file = file->next)
+		if (file->device == device && file->index == index)
+			return file;
+	return NULL;
+}
+
+static struct uapi_trap_file *new_file(struct uapi_device *device, uint32_t index)
+{
+	struct uapi_trap_file *file = calloc(1, sizeof(*file));
+	struct stat stat;
+	char name[64];
+
+	if (!file)
+		return NULL;
+	snprintf(name, sizeof(name), "vfio %s region %u", device->address, index);
+	file->device = device;
+	file->index = index;
+	file->fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	/* The program has it for a moment, and shall not make pages of it. */
+	if (file->fd < 0 ||
+	    fcntl(file->fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0 ||
+	    fstat(file->fd, &stat) < 0) {
+		if (file->fd >= 0)
+			close(file->fd);
+		free(file);
+		return NULL;
+	}
+	file->filesystem = stat.st_dev;
+	file->inode = stat.st_ino;
+	return file;
+}
+
+int uapi_trap_file_get(struct uapi_tracer *tracer, struct uapi_device *device, uint32_t index)
+{
+	struct uapi_trap_file *file;
+	int fd = -ENOMEM;
+
+	pthread_mutex_lock(&tracer->lock);
+	file = find_file(tracer, device, index);
+	if (!file) {
+		file = new_file(device, index);
+		if (file) {
+			file->next = tracer->files;
+			tracer->files = file;
+		}
+	}
+	if (file) {
+		fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
+		if (fd < 0)
+			fd = -errno;
+	}
+	pthread_mutex_unlock(&tracer->lock);
+	return fd;
+}
+
+const struct uapi_trap_file *uapi_trap_file_find(struct uapi_tracer *tracer,
+						 const struct uapi_vma *vma)
+{
+	const struct uapi_trap_file *file;
+
+	pthread_mutex_lock(&tracer->lock);
+	for (file = tracer->files; file; file = file->next)
+		if (file->inode == vma->inode && file->filesystem == vma->device)
+			break;
+	pthread_mutex_unlock(&tracer->lock);
+	return file;
+}
+
+void uapi_trap_files_free(struct uapi_tracer *tracer)
+{
+	while (tracer->files) {
+		struct uapi_trap_file *file = tracer->files;
+
+		tracer->files = file->next;
+		close(file->fd);
+		free(file);
+	}
+}
+
+/* Whether byte @at of the mapped file is a byte of an area of the region. */
+static bool in_areas(struct uapi_device *device, uint32_t index, const struct uapi_vma *vma,
+		     uint64_t at, uint64_t *offset, uint64_t *size)
+{
+	struct uvf_region_info info;
+
+	if (uvf_region_get_info(device->dev, index, &info))
+		return false;
+	for (size_t i = 0; i < info.area_count; i++) {
+		const struct uvf_area *area = &info.areas[i];
+		struct stat stat;
+
+		if (at < area->fd_offset || at - area->fd_offset >= area->size ||
+		    fstat(area->fd, &stat) < 0 || stat.st_ino != vma->inode ||
+		    stat.st_dev != vma->device)
+			continue;
+		*offset = area->offset + (at - area->fd_offset);
+		*size = area->size - (at - area->fd_offset);
+		return true;
+	}
+	return false;
+}
+
+static int find_area(struct uvf_run *run, const struct uapi_vma *vma, uint64_t at,
+		     struct uapi_device **devicep, uint32_t *index, uint64_t *offset,
+		     uint64_t *size)
+{
+	for (size_t i = 0; i < run->device_count; i++)
+		for (*index = 0; *index < UAPI_BARS; ++*index)
+			if (in_areas(&run->devices[i], *index, vma, at, offset, size)) {
+				*devicep = &run->devices[i];
+				return 0;
+			}
+	return -ENOENT;
+}
+
+int uapi_tracer_find(struct uvf_run *run, pid_t process, uint64_t address,
+		     struct uapi_device **devicep, uint32_t *index, uint64_t *offset,
+		     uint64_t *size)
+{
+	const struct uapi_trap_file *file;
+	struct uapi_vma vma;
+	char path[32];
+	uint64_t at;
+	int maps, ret;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", process);
+	maps = open(path, O_RDONLY | O_CLOEXEC);
+	if (maps < 0)
+		return -ENOENT;
+	ret = uapi_vma_find(maps, address, &vma);
+	close(maps);
+	if (ret < 0 || !vma.inode || address < vma.begin)
+		return -ENOENT;
+	at = vma.offset + (address - vma.begin);
+	file = run->tracer ? uapi_trap_file_find(run->tracer, &vma) : NULL;
+	if (file) {
+		*devicep = file->device;
+		*index = file->index;
+		*offset = at;
+		*size = UINT64_MAX - at;
+	} else if (find_area(run, &vma, at, devicep, index, offset, size) < 0) {
+		return -ENOENT;
+	}
+	if (*size > vma.end - address)
+		*size = vma.end - address;
+	return 0;
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Who carries a trapped access out. The tracer's thread does it itself: that is the quickest. But a
+ * device can take its time, or hold its lock for another call that does; and meanwhile all other
+ * threads that trap would wait. So one that has been slow gets a thread of its own, for as long as
+ * it goes on being slow now and then. Accesses to one device come one after the other either way:
+ * a locked instruction is one.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "frontends/uapi/tracer_private.h"
+
+#define SLOW_NS	    100000ULL
+#define SLOW_FOR_NS 10000000000ULL
+
+struct uapi_trap_worker {
+	bool started;
+	pthread_t thread;
+	struct uapi_tracer *tracer;
+	atomic_uint_least64_t slow_until;
+	atomic_uint waiting; /* given to the thread and not done */
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct uapi_trap *first, **last;
+	bool stopping;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t cpu_ns(const struct rusage *usage)
+{
+	return ((uint64_t)usage->ru_utime.tv_sec + (uint64_t)usage->ru_stime.tv_sec) *
+		       1000000000ULL +
+	       ((uint64_t)usage->ru_utime.tv_usec + (uint64_t)usage->ru_stime.tv_usec) * 1000ULL;
+}
+
+/* Whoever was only not scheduled wasn't slow. */
+static void run_timed(struct uapi_trap_worker *worker, struct uapi_trap *trap)
+{
+	struct rusage before, after;
+	uint64_t begun, ended;
+
+	getrusage(RUSAGE_THREAD, &before);
+	begun = now_ns();
+	uapi_trap_run(trap);
+	ended = now_ns();
+	if (ended - begun <= SLOW_NS)
+		return;
+	getrusage(RUSAGE_THREAD, &after);
+	if (after.ru_nvcsw != before.ru_nvcsw || cpu_ns(&after) - cpu_ns(&before) > SLOW_NS)
+		atomic_store(&worker->slow_until, ended + SLOW_FOR_NS);
+}
+
+static void *work(void *opaque)
+{
+	struct uapi_trap_worker *worker = opaque;
+
+	pthread_mutex_lock(&worker->lock);
+	for (;;) {
+		struct uapi_trap *trap = worker->first;
+
+		if (!trap && worker->stopping)
+			break;
+		if (!trap) {
+			pthread_cond_wait(&worker->changed, &worker->lock);
+			continue;
+		}
+		worker->first = trap->next;
+		if (!worker->first)
+			worker->last = &worker->first;
+		pthread_mutex_unlock(&worker->lock);
+		run_timed(worker, trap);
+		atomic_fetch_sub(&worker->waiting, 1);
+		uapi_tracer_give_back(worker->tracer, trap);
+		pthread_mutex_lock(&worker->lock);
+	}
+	pthread_mutex_unlock(&worker->lock);
+	return NULL;
+}
+
+/* False: there is no thread for it. */
+static bool hand_over(struct uapi_trap_worker *worker, struct uapi_trap *trap)
+{
+	if (!worker->started && pthread_create(&worker->thread, NULL, work, worker))
+		return false;
+	worker->started = true;
+	trap->tracee->trapping = true;
+	trap->next = NULL;
+	atomic_fetch_add(&worker->waiting, 1);
+	pthread_mutex_lock(&worker->lock);
+	*worker->last = trap;
+	worker->last = &trap->next;
+	pthread_cond_signal(&worker->changed);
+	pthread_mutex_unlock(&worker->lock);
+	return true;
+}
+
+void uapi_trap_schedule(struct uapi_trap *trap, struct uapi_device *device)
+{
+	struct uapi_trap_worker *worker = &trap->tracer->workers[device->number];
+
+	if ((atomic_load(&worker->waiting) || now_ns() < atomic_load(&worker->slow_until)) &&
+	    hand_over(worker, trap))
+		return;
+	run_timed(worker, trap);
+	uapi_trap_end(trap);
+}
+
+int uapi_trap_workers_new(struct uapi_tracer *tracer)
+{
+	size_t count = tracer->run->device_count;
+
+	tracer->workers = calloc(count ? count : 1, sizeof(*tracer->workers));
+	if (!tracer->workers)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		struct uapi_trap_worker *worker = &tracer->workers[i];
+
+		worker->tracer = tracer;
+		worker->last = &worker->first;
+		pthread_mutex_init(&worker->lock, NULL);
+		pthread_cond_init(&worker->changed, NULL);
+	}
+	return 0;
+}
+
+void uapi_trap_workers_free(struct uapi_tracer *tracer)
+{
+	for (size_t i = 0; i < tracer->run->device_count; i++) {
+		struct uapi_trap_worker *worker = &tracer->workers[i];
+
+		if (worker->started) {
+			pthread_mutex_lock(&worker->lock);
+			worker->stopping = true;
+			pthread_cond_signal(&worker->changed);
+			pthread_mutex_unlock(&worker->lock);
+			pthread_join(worker->thread, NULL);
+		}
+		pthread_cond_destroy(&worker->changed);
+		pthread_mutex_destroy(&worker->lock);
+	}
+	free(tracer->workers);
+}
