@@ -326,7 +326,7 @@ void uapi_tracee_event(struct uapi_tracer *tracer, pid_t thread, int status)
 			on_stop(tracer, tracee, status);
 		else
 			ptrace(PTRACE_DETACH, thread, 0, 0);
-	} else if (tracee && !WIFCONTINUED(status)) {
+	} else if (tracee) {
 		uapi_tracee_forget(tracer, tracee);
 	}
 }

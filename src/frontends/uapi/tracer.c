@@ -91,7 +91,9 @@ static void program_ended(struct uapi_tracer *tracer, int status)
 /* An event of a thread that waitpid() reported. */
 static void on_event(struct uapi_tracer *tracer, pid_t thread, int status)
 {
-	bool is_traced = uapi_tracee_find(tracer, thread);
+	/* A traced thread that calls execve() takes the first one's number, which may have ended.
+	 */
+	bool is_traced = uapi_tracee_find(tracer, thread) || status >> 16;
 
 	if (thread == tracer->bell.pid) {
 		uapi_bell_rearm(&tracer->bell);
@@ -102,8 +104,6 @@ static void on_event(struct uapi_tracer *tracer, pid_t thread, int status)
 		uapi_tracee_event(tracer, thread, status);
 	else if (WIFSTOPPED(status))
 		uapi_tracer_job_control(tracer, WSTOPSIG(status));
-	else if (WIFCONTINUED(status))
-		uapi_tracer_job_control(tracer, SIGCONT);
 	if (thread == tracer->program && (WIFEXITED(status) || WIFSIGNALED(status)))
 		program_ended(tracer, status);
 }
@@ -122,7 +122,9 @@ static void serve(struct uapi_tracer *tracer)
 {
 	while (!is_over(tracer)) {
 		int status;
-		pid_t thread = waitpid(-1, &status, __WALL | __WNOTHREAD | WUNTRACED | WCONTINUED);
+		/* Not WCONTINUED: that is one event for all who wait, and others' parents do, too.
+		 */
+		pid_t thread = waitpid(-1, &status, __WALL | __WNOTHREAD | WUNTRACED);
 
 		if (thread > 0)
 			on_event(tracer, thread, status);
