@@ -67,6 +67,22 @@ UVF_API void uvf_device_get_info(struct uvf_device *dev, struct uvf_device_info 
 /* VFIO_DEVICE_FEATURE. Returns the bytes of the answer in @data. Errors: -ENOTTY, -EINVAL. */
 UVF_API ssize_t uvf_device_feature(struct uvf_device *dev, uint32_t flags, void *data, size_t size);
 
+/*
+ * The device's own dirty log (VFIO_DEVICE_FEATURE_DMA_LOGGING_*), beside its address space's
+ * (dirty.h): which pages it has written, whatever is mapped. It ends with its owner.
+ * can_log: whether it has one. start: from when it returns, all writes are in it. report: as
+ * uvf_dirty_report(), and restore as uvf_dirty_restore().
+ * Errors: -ENOTTY (it has none), -EINVAL (start: it is on; report: it is off, or those of
+ * uvf_dirty_report()), -EOVERFLOW, -ENOMEM. stop succeeds when it is off.
+ */
+UVF_API bool uvf_device_can_log(struct uvf_device *dev);
+UVF_API int uvf_device_logging_start(struct uvf_device *dev);
+UVF_API int uvf_device_logging_stop(struct uvf_device *dev);
+UVF_API int uvf_device_logging_report(struct uvf_device *dev, uvf_iova_t iova, uint64_t size,
+				      uint64_t page_size, uint64_t *bitmap, uint64_t bitmap_size);
+UVF_API void uvf_device_logging_restore(struct uvf_device *dev, uvf_iova_t iova, uint64_t size,
+					uint64_t page_size, const uint64_t *bitmap);
+
 /* ---- Regions ---- */
 
 struct uvf_region_info {

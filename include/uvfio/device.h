@@ -182,6 +182,13 @@ UVF_API bool uvf_irq_enabled(struct uvf_device *dev, uint32_t index);
 UVF_API void uvf_device_lock(struct uvf_device *dev);
 UVF_API void uvf_device_unlock(struct uvf_device *dev);
 
+/*
+ * For a device that reaches its driver's memory by itself, not by the calls in dma.h (it is in
+ * another process): it can't say what it writes, so all that is mapped for writing counts as dirty.
+ * Before the device is offered.
+ */
+UVF_API void uvf_device_set_silent(struct uvf_device *dev);
+
 /* DMA is refused with -EPERM while off. The PCI core calls this; a device starts with it off. */
 UVF_API void uvf_device_set_bus_master(struct uvf_device *dev, bool enabled);
 /*

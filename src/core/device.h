@@ -97,6 +97,7 @@ struct uvf_device {
 	size_t memory_count;
 
 	struct resampler *resampler; /* NULL until a driver gives a resample eventfd */
+	bool silent; /* it writes to memory without our calls: before it is offered */
 	struct migration *migration; /* NULL: it can't be migrated */
 };
 

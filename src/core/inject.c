@@ -408,8 +408,7 @@ void uvf_inject_access(struct uvf_device *dev, uint32_t index, bool write)
 	struct inject_fault hits[UVF_INJECT_MAX];
 	size_t count = 0;
 
-	if (!injector || !(atomic_load(&dev->armed) & UVF_ARMED_ACCESS) ||
-	    !atomic_load(&dev->open))
+	if (!injector || !(atomic_load(&dev->armed) & UVF_ARMED_ACCESS) || !atomic_load(&dev->open))
 		return;
 	pthread_mutex_lock(&injector->lock);
 	for (size_t i = 0; i < injector->count; i++) {

@@ -174,6 +174,8 @@ static int load_all(struct uvf_device *dev)
 	struct uvf_state_reader *reader = &migration->reader;
 	int ret = 0;
 
+	if (reader->error.text[0])
+		return -EINVAL;
 	/* Nothing was written: a destination that was prepared and isn't used. */
 	if (!reader->has_header && !reader->part_size)
 		return 0;

@@ -361,9 +361,12 @@ static int make_device(struct client *client, const char *name, uint32_t flags)
 		flags & VFIO_DEVICE_FLAGS_RESET ? &client_ops : &client_ops_without_reset;
 	int ret = uvf_device_new(name, ops, flags & VFIO_DEVICE_FLAGS_PCI, client, &client->dev);
 
-	if (!ret)
-		uvf_device_set_log(client->dev, &client->config.log);
-	return ret;
+	if (ret)
+		return ret;
+	uvf_device_set_log(client->dev, &client->config.log);
+	/* It has the driver's memory mapped too. */
+	uvf_device_set_silent(client->dev);
+	return 0;
 }
 
 static int discover_all(struct client *client, uint32_t regions, uint32_t irqs)

@@ -100,6 +100,12 @@ uint32_t uapi_device_irq_count(const struct uapi_device *device, uint32_t index)
 uapi_device_command uapi_device_set_irqs;
 /* device_reset.c */
 uapi_device_command uapi_device_get_hot_reset_info, uapi_device_hot_reset;
+/*
+ * device_migration.c: features whose data are more than bytes. Whether this is one, and then what
+ * came of it.
+ */
+bool uapi_migration_feature(struct uapi_device *device, struct uapi_call *call, uint64_t address,
+			    uint32_t flags, long *result);
 /* device_feature.c */
 uapi_device_command uapi_device_feature;
 

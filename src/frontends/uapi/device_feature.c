@@ -29,12 +29,25 @@ static const struct {
 	{VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2, VFIO_DEVICE_FEATURE_SET, 0},
 };
 
+static bool is_logging(uint32_t flags)
+{
+	uint32_t number = flags & VFIO_DEVICE_FEATURE_MASK;
+
+	return number == VFIO_DEVICE_FEATURE_DMA_LOGGING_START ||
+	       number == VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP ||
+	       number == VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT;
+}
+
 /* Whether the device has the feature at all. */
 static int probe(struct uapi_device *device, uint32_t flags)
 {
-	ssize_t ret = uvf_device_feature(
-		device->dev, (flags & VFIO_DEVICE_FEATURE_MASK) | VFIO_DEVICE_FEATURE_PROBE, NULL,
-		0);
+	ssize_t ret;
+
+	if (is_logging(flags))
+		return uvf_device_can_log(device->dev) ? 0 : -ENOTTY;
+	ret = uvf_device_feature(device->dev,
+				 (flags & VFIO_DEVICE_FEATURE_MASK) | VFIO_DEVICE_FEATURE_PROBE,
+				 NULL, 0);
 
 	return ret == -ENOTTY ? -ENOTTY : 0;
 }
@@ -61,7 +74,10 @@ static long carry_out(struct uapi_device *device, struct uapi_call *call, uint64
 {
 	uint8_t data[DATA_MAX];
 	ssize_t ret;
+	long result;
 
+	if (uapi_migration_feature(device, call, address, flags, &result))
+		return result;
 	/* What GET takes in are the fields that say what is asked for. */
 	if (size && uapi_call_read(call, address, data, size))
 		return -EFAULT;
@@ -100,6 +116,8 @@ long uapi_device_feature(struct uapi_device *device, struct uapi_call *call, uin
 	size = check_known(header.flags, header.argsz - HEADER_SIZE);
 	if (size < 0)
 		return size;
+	if (header.flags & VFIO_DEVICE_FEATURE_PROBE && is_logging(header.flags))
+		return 0;
 	if (header.flags & VFIO_DEVICE_FEATURE_PROBE) {
 		ssize_t answer = uvf_device_feature(device->dev, header.flags, NULL, 0);
 

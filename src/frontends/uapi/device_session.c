@@ -128,6 +128,7 @@ void uapi_session_free(struct uapi_device *device)
 	struct uapi_session *session = device->session;
 
 	publish(device, NULL);
+	atomic_fetch_add(&device->transfers, 1);
 	uapi_worker_free(session);
 	pthread_mutex_destroy(&session->interrupts);
 	free(session);

@@ -61,6 +61,7 @@ struct uapi_device {
 	char address[16]; /* "0000:65:00.0" */
 	int numa_node;
 	enum uvf_run_trap trap[UAPI_BARS];
+	atomic_uint transfers; /* of its state: how many have begun, and owners gone */
 
 	/* Under the topology lock. */
 	enum uapi_ownership ownership;

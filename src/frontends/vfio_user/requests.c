@@ -353,6 +353,14 @@ static int device_reset(struct uvf_connection *connection, const struct uvf_wire
 	return uvf_device_reset(connection->server->dev, UVF_RESET_DEVICE);
 }
 
+/* A migration without its data would be none. */
+static bool carries_no_data(uint32_t feature)
+{
+	return feature == VFIO_DEVICE_FEATURE_MIGRATION ||
+	       feature == VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE ||
+	       feature == VFIO_DEVICE_FEATURE_MIG_DATA_SIZE;
+}
+
 static int device_feature(struct uvf_connection *connection, const struct uvf_wire_request *request,
 			  struct uvf_reply *reply)
 {
@@ -361,6 +369,8 @@ static int device_feature(struct uvf_connection *connection, const struct uvf_wi
 	uint8_t *data = reply->payload + sizeof(feature);
 	ssize_t ret;
 
+	if (carries_no_data(feature.flags & VFIO_DEVICE_FEATURE_MASK))
+		return -ENOTTY;
 	if (request->data_size > room)
 		return -E2BIG;
 	if (room > feature.argsz - sizeof(feature))

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A device's own dirty log: VFIO_DEVICE_FEATURE_DMA_LOGGING_* with their data decoded. */
+#include <errno.h>
+
+#include "core/device.h"
+
+#define LOG_GRANULE 4096
+
+/* With the lock that keeps an owner: a log ends with him. */
+static int enter(struct uvf_device *dev)
+{
+	pthread_mutex_lock(&dev->ownership);
+	if (atomic_load(&dev->open) && !uvf_device_is_removed(dev))
+		return 0;
+	pthread_mutex_unlock(&dev->ownership);
+	return -ENODEV;
+}
+
+bool uvf_device_can_log(struct uvf_device *dev)
+{
+	return !dev->silent;
+}
+
+void uvf_device_set_silent(struct uvf_device *dev)
+{
+	dev->silent = true;
+	uvf_attachment_set_silent(dev->attachment, true);
+}
+
+int uvf_device_logging_start(struct uvf_device *dev)
+{
+	int ret;
+
+	if (!uvf_device_can_log(dev))
+		return -ENOTTY;
+	ret = enter(dev);
+	if (ret)
+		return ret;
+	ret = uvf_attachment_log_start(dev->attachment, LOG_GRANULE);
+	pthread_mutex_unlock(&dev->ownership);
+	/* As drivers of real devices say it. */
+	return ret == -EALREADY ? -EINVAL : ret;
+}
+
+int uvf_device_logging_stop(struct uvf_device *dev)
+{
+	int ret;
+
+	if (!uvf_device_can_log(dev))
+		return -ENOTTY;
+	ret = enter(dev);
+	if (ret)
+		return ret;
+	uvf_attachment_log_stop(dev->attachment);
+	pthread_mutex_unlock(&dev->ownership);
+	return 0;
+}
+
+int uvf_device_logging_report(struct uvf_device *dev, uvf_iova_t iova, uint64_t size,
+			      uint64_t page_size, uint64_t *bitmap, uint64_t bitmap_size)
+{
+	int ret;
+
+	if (!uvf_device_can_log(dev))
+		return -ENOTTY;
+	ret = enter(dev);
+	if (ret)
+		return ret;
+	ret = uvf_attachment_log_report(dev->attachment, iova, size, page_size, bitmap,
+					bitmap_size);
+	pthread_mutex_unlock(&dev->ownership);
+	return ret;
+}
+
+void uvf_device_logging_restore(struct uvf_device *dev, uvf_iova_t iova, uint64_t size,
+				uint64_t page_size, const uint64_t *bitmap)
+{
+	uvf_attachment_log_restore(dev->attachment, iova, size, page_size, bitmap);
+}
