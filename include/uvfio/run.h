@@ -7,6 +7,7 @@
 #ifndef UVFIO_RUN_H
 #define UVFIO_RUN_H
 
+#include <signal.h>
 #include <uvfio/inject.h>
 #include <uvfio/iommu.h>
 #include <uvfio/types.h>
@@ -43,6 +44,7 @@ struct uvf_run_config {
 	uint64_t max_mappings;	    /* of a container: dma_entry_limit; 0: 65535 */
 	uint64_t max_locked_memory; /* of a container or IOAS, in bytes; 0: no limit */
 
+	const sigset_t *signal_mask;   /* the program's; NULL: that of the calling thread */
 	struct uvf_injector *injector; /* asked about each mapping; must stay. NULL: none */
 
 	bool namespaces_off; /* the program sees its own /dev and /sys: for tests of this library */
@@ -61,6 +63,12 @@ struct uvf_run;
  */
 UVF_API int uvf_run_start(const struct uvf_run_config *config, struct uvf_run **runp,
 			  struct uvf_error *error);
+
+/*
+ * Where a device is: its address as "0000:65:00.0", valid as long as @run, and its group's number.
+ * The device is by its place in the configuration; NULL past the last.
+ */
+UVF_API const char *uvf_run_address(const struct uvf_run *run, size_t device, unsigned *group);
 
 /* The program's process id. */
 UVF_API pid_t uvf_run_pid(const struct uvf_run *run);

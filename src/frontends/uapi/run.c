@@ -34,7 +34,10 @@ static int start(struct uvf_run *run, struct uvf_error *error)
 		if (result)
 			return result;
 	}
-	pthread_sigmask(SIG_SETMASK, NULL, &launch.signals);
+	if (run->config.signal_mask)
+		launch.signals = *run->config.signal_mask;
+	else
+		pthread_sigmask(SIG_SETMASK, NULL, &launch.signals);
 	result = uapi_tracer_new(run, uapi_launch, &launch);
 	if (result < 0)
 		return result;
@@ -60,6 +63,14 @@ int uvf_run_start(const struct uvf_run_config *config, struct uvf_run **runp,
 	}
 	*runp = run;
 	return 0;
+}
+
+const char *uvf_run_address(const struct uvf_run *run, size_t device, unsigned *group)
+{
+	if (device >= run->device_count)
+		return NULL;
+	*group = run->devices[device].group->number;
+	return run->devices[device].address;
 }
 
 pid_t uvf_run_pid(const struct uvf_run *run)
