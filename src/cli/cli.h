@@ -12,6 +12,10 @@ enum {
 	CLI_OK = 0,
 	CLI_FAILED = 1, /* what was asked could not be done */
 	CLI_USAGE = 2,	/* what was asked was not understood */
+	/* Of the verb that runs a program, whose own statuses the others are. */
+	CLI_RUN_FAILED = 125, /* not understood, or could not be done */
+	CLI_RUN_NOT_EXECUTABLE = 126,
+	CLI_RUN_NOT_FOUND = 127,
 };
 
 /* An option of a verb. The table ends with a row without a name. */
@@ -43,6 +47,13 @@ void cli_register_verb(struct cli_verb *verb);
 /* "uvfio VERB: message" on standard error. Returns @status, so that `return cli_fail(...)` works.
  */
 int cli_fail(const struct cli_verb *verb, int status, const char *format, ...) UVF_PRINTF(3, 4);
+
+/* For struct uvf_log: a line on standard error. */
+void cli_print_log(void *opaque, enum uvf_log_level level, const char *who, const char *text);
+
+/* What SIGPIPE did before main() took it away: for programs that are run. */
+typedef void (*cli_signal_handler)(int signal);
+cli_signal_handler cli_inherited_sigpipe(void);
 
 /*
  * Walks a verb's arguments in order. cli_next() returns the row of an option, with @value set where

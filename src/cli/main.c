@@ -4,12 +4,14 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/suggest.h"
 #include "cli/cli.h"
 
 /* Filled before main(), sorted by name. */
 static struct cli_verb *verbs;
+static cli_signal_handler inherited_sigpipe;
 
 void cli_register_verb(struct cli_verb *verb)
 {
@@ -34,6 +36,24 @@ int cli_fail(const struct cli_verb *verb, int status, const char *format, ...)
 	else
 		fprintf(stderr, "uvfio: %s\n", text);
 	return status;
+}
+
+void cli_print_log(void *opaque, enum uvf_log_level level, const char *who, const char *text)
+{
+	static const char *const words[] = {
+		[UVF_LOG_ERROR] = "error: ",
+		[UVF_LOG_WARNING] = "warning: ",
+		[UVF_LOG_INFO] = "",
+		[UVF_LOG_DEBUG] = "",
+	};
+
+	/* One write: lines of several threads stay whole. */
+	dprintf(STDERR_FILENO, "uvfio: %s: %s%s\n", who, words[level], text);
+}
+
+cli_signal_handler cli_inherited_sigpipe(void)
+{
+	return inherited_sigpipe;
 }
 
 static const struct cli_verb *find_verb(const char *name)
@@ -125,7 +145,7 @@ int main(int argc, char **argv)
 	const char *name;
 
 	/* A reader of our output that goes away is an error of write(2), not our end. */
-	signal(SIGPIPE, SIG_IGN);
+	inherited_sigpipe = signal(SIGPIPE, SIG_IGN);
 	if (argc < 2) {
 		print_verbs(stderr);
 		return CLI_USAGE;

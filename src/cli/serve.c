@@ -126,19 +126,6 @@ static int take_arguments(struct serving *serving, int argc, char **argv)
 
 /* ---- Serving ---- */
 
-static void print_log(void *opaque, enum uvf_log_level level, const char *who, const char *text)
-{
-	static const char *const words[] = {
-		[UVF_LOG_ERROR] = "error: ",
-		[UVF_LOG_WARNING] = "warning: ",
-		[UVF_LOG_INFO] = "",
-		[UVF_LOG_DEBUG] = "",
-	};
-
-	/* One write: lines of several threads stay whole. */
-	dprintf(STDERR_FILENO, "uvfio: %s: %s%s\n", who, words[level], text);
-}
-
 /* A model that isn't there was not understood; a file that isn't there can't be used. */
 static int status_of(const struct pair *pair, int code)
 {
@@ -278,7 +265,7 @@ static int run_serve(const struct cli_verb *verb, int argc, char **argv)
 {
 	struct serving serving = {
 		.verb = verb,
-		.log = {.fn = print_log, .level = UVF_LOG_INFO},
+		.log = {.fn = cli_print_log, .level = UVF_LOG_INFO},
 	};
 	int ret;
 
