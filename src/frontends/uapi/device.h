@@ -50,6 +50,12 @@ bool uapi_session_memory_enabled(struct uapi_session *session);
 /* As many as VFIO has for a PCI device, or more. */
 uint32_t uapi_device_regions(const struct uapi_device *device);
 /*
+ * Whether all of a region can be mapped since accesses trap: a memory BAR of whole pages. (Of a
+ * smaller one a mapping would show more than there is.)
+ */
+bool uapi_device_traps(const struct uapi_device *device, uint32_t index,
+		       const struct uvf_region_info *info);
+/*
  * Resets, and gives the header of the configuration space (BARs, command register) back what it
  * had, as the kernel does.
  */

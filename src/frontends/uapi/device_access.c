@@ -257,20 +257,11 @@ ssize_t uapi_device_access(struct uapi_device *device, struct uapi_call *call,
 /* ---- mmap() ---- */
 
 static bool is_mappable(const struct uapi_device *device, uint32_t index,
-			const struct uvf_region_info *info, bool *may_trap)
+			const struct uvf_region_info *info)
 {
-	const struct uapi_session *session = device->session;
-
-	*may_trap = false;
-	if (!info->size || index == VFIO_PCI_ROM_REGION_INDEX ||
-	    index == VFIO_PCI_CONFIG_REGION_INDEX)
+	if (index < UAPI_BARS && device->session->is_io[index])
 		return false;
-	if (index < UAPI_BARS) {
-		if (session->is_io[index])
-			return false;
-		*may_trap = device->trap[index] == UVF_RUN_TRAP_ON;
-	}
-	return *may_trap || info->area_count > 0;
+	return info->area_count > 0 || uapi_device_traps(device, index, info);
 }
 
 long uapi_device_mmap(struct uapi_device *device, struct uapi_file *file, struct uapi_call *call,
@@ -282,7 +273,6 @@ long uapi_device_mmap(struct uapi_device *device, struct uapi_file *file, struct
 	int type = map->flags & MAP_TYPE;
 	struct uapi_mmap whole = *map;
 	struct uvf_region_info info;
-	bool may_trap;
 
 	if (map->offset & (page - 1) || map->offset > INT64_MAX || !map->size)
 		return -EINVAL;
@@ -293,13 +283,13 @@ long uapi_device_mmap(struct uapi_device *device, struct uapi_file *file, struct
 		return -EOPNOTSUPP;
 	if (type != MAP_SHARED && type != MAP_SHARED_VALIDATE)
 		return -EINVAL;
-	if (uvf_region_get_info(device->dev, index, &info) ||
-	    !is_mappable(device, index, &info, &may_trap))
+	if (uvf_region_get_info(device->dev, index, &info) || !is_mappable(device, index, &info))
 		return -EINVAL;
-	if (!uvf_range_inside(offset, whole.size, uvf_align_up(info.size, page)))
+	if (!uvf_range_inside(offset, whole.size, info.size))
 		return -EINVAL;
 	if ((map->prot & PROT_READ && !(info.flags & VFIO_REGION_INFO_FLAG_READ)) ||
 	    (map->prot & PROT_WRITE && !(info.flags & VFIO_REGION_INFO_FLAG_WRITE)))
 		return -EINVAL;
-	return uapi_tracer_map(call, device, index, offset, &whole, may_trap);
+	return uapi_tracer_map(call, device, index, offset, &whole,
+			       uapi_device_traps(device, index, &info));
 }

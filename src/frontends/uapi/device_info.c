@@ -127,11 +127,9 @@ static uint32_t region_flags(const struct uapi_device *device, uint32_t index,
 
 	if (!info->size)
 		return 0;
-	if (index >= UAPI_BARS)
-		return flags;
-	if (device->session->is_io[index])
+	if (index < UAPI_BARS && device->session->is_io[index])
 		return flags & access;
-	if (device->trap[index] == UVF_RUN_TRAP_ON)
+	if (uapi_device_traps(device, index, info))
 		flags |= VFIO_REGION_INFO_FLAG_MMAP;
 	return flags;
 }

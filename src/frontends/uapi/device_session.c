@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 
@@ -159,6 +160,13 @@ uint32_t uapi_device_regions(const struct uapi_device *device)
 
 	uvf_device_get_info(device->dev, &info);
 	return info.regions > VFIO_PCI_NUM_REGIONS ? info.regions : VFIO_PCI_NUM_REGIONS;
+}
+
+bool uapi_device_traps(const struct uapi_device *device, uint32_t index,
+		       const struct uvf_region_info *info)
+{
+	return index < UAPI_BARS && device->trap[index] == UVF_RUN_TRAP_ON &&
+	       !device->session->is_io[index] && info->size >= (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 /* ---- Resets ---- */
