@@ -98,14 +98,14 @@ int uapi_emulate_shift(struct emulation *emulation, unsigned variant)
 
 	if (!ret)
 		ret = emulation_get(emulation, &emulation->operands[1], &count);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	count &= bits == 64 ? 63 : 31;
 	before = value;
 	for (uint64_t i = 0; i < count; i++)
 		value = shift_once(kind, value, bits, &carry);
 	ret = emulation_set(emulation, destination, value);
-	if (ret < 0 || !count)
+	if (ret || !count)
 		return ret;
 
 	/* Of a shift by one; of others it is undefined. */
@@ -134,7 +134,7 @@ int uapi_emulate_multiply(struct emulation *emulation, unsigned is_signed)
 		ret = emulation_get(emulation, &operands[0], &a);
 	if (!ret && given == 3)
 		ret = emulation_get(emulation, &operands[2], &a);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	a &= emulation_mask(bits);
 	if (is_signed) {

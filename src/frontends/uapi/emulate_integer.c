@@ -21,7 +21,7 @@ static int move(struct emulation *emulation, unsigned variant)
 		return -EOPNOTSUPP;
 	ret = emulation_get(emulation, SOURCE(emulation), &value);
 
-	return ret < 0 ? ret : emulation_set(emulation, DESTINATION(emulation), value);
+	return ret ? ret : emulation_set(emulation, DESTINATION(emulation), value);
 }
 
 static int move_signed(struct emulation *emulation, unsigned variant)
@@ -29,7 +29,7 @@ static int move_signed(struct emulation *emulation, unsigned variant)
 	uint64_t value;
 	int ret = emulation_get(emulation, SOURCE(emulation), &value);
 
-	if (ret < 0)
+	if (ret)
 		return ret;
 	return emulation_set(emulation, DESTINATION(emulation),
 			     emulation_sign_extend(value, SOURCE(emulation)->size));
@@ -41,7 +41,7 @@ static int move_swapped(struct emulation *emulation, unsigned variant)
 	uint64_t value;
 	int ret = emulation_get(emulation, SOURCE(emulation), &value);
 
-	if (ret < 0)
+	if (ret)
 		return ret;
 	return emulation_set(emulation, DESTINATION(emulation),
 			     __builtin_bswap64(value) >> (64 - bits));
@@ -55,7 +55,7 @@ static int arithmetic(struct emulation *emulation, unsigned operation)
 
 	if (!ret)
 		ret = emulation_get(emulation, SOURCE(emulation), &b);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	a = emulation_compute(operation, a, b & emulation_mask(bits), bits, &flags);
 	ret = emulation_set(emulation, DESTINATION(emulation), a);
@@ -85,7 +85,7 @@ static int step(struct emulation *emulation, unsigned operation)
 	uint64_t value, flags = emulation->cpu.flags;
 	int ret = emulation_get(emulation, DESTINATION(emulation), &value);
 
-	if (ret < 0)
+	if (ret)
 		return ret;
 	value = emulation_compute(operation, value, 1, DESTINATION(emulation)->size, &flags);
 	ret = emulation_set(emulation, DESTINATION(emulation), value);
@@ -100,7 +100,7 @@ static int invert(struct emulation *emulation, unsigned variant)
 	uint64_t value;
 	int ret = emulation_get(emulation, DESTINATION(emulation), &value);
 
-	return ret < 0 ? ret : emulation_set(emulation, DESTINATION(emulation), ~value);
+	return ret ? ret : emulation_set(emulation, DESTINATION(emulation), ~value);
 }
 
 static int negate(struct emulation *emulation, unsigned variant)
@@ -108,7 +108,7 @@ static int negate(struct emulation *emulation, unsigned variant)
 	uint64_t value, flags = emulation->cpu.flags;
 	int ret = emulation_get(emulation, DESTINATION(emulation), &value);
 
-	if (ret < 0)
+	if (ret)
 		return ret;
 	value = emulation_compute(OPERATION_SUB, 0, value, DESTINATION(emulation)->size, &flags);
 	ret = emulation_set(emulation, DESTINATION(emulation), value);
@@ -132,7 +132,7 @@ static int exchange(struct emulation *emulation, unsigned variant)
 		ret = emulation_get(emulation, other, &in_other);
 	if (!ret)
 		ret = emulation_set(emulation, memory, in_other);
-	return ret < 0 ? ret : emulation_set(emulation, other, in_memory);
+	return ret ? ret : emulation_set(emulation, other, in_memory);
 }
 
 static int exchange_add(struct emulation *emulation, unsigned variant)
@@ -143,11 +143,11 @@ static int exchange_add(struct emulation *emulation, unsigned variant)
 
 	if (!ret)
 		ret = emulation_get(emulation, SOURCE(emulation), &added);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	sum = emulation_compute(OPERATION_ADD, was, added, bits, &flags);
 	ret = emulation_set(emulation, DESTINATION(emulation), sum);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	emulation->cpu.flags = flags;
 	return emulation_set(emulation, SOURCE(emulation), was);
@@ -163,11 +163,11 @@ static int compare_exchange(struct emulation *emulation, unsigned variant)
 
 	if (!ret)
 		ret = emulation_get(emulation, SOURCE(emulation), &desired);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	emulation_compute(OPERATION_SUB, expected, was, bits, &flags);
 	ret = emulation_set(emulation, DESTINATION(emulation), was == expected ? desired : was);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	emulation->cpu.flags = flags;
 	if (was != expected)
@@ -186,14 +186,14 @@ static int compare_exchange_pair(struct emulation *emulation, unsigned half)
 
 	if (!ret)
 		ret = emulation_load(emulation, address + half / 8, half, &high);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	equal = low == (registers[REGISTER_RAX] & mask) && high == (registers[REGISTER_RDX] & mask);
 	ret = emulation_store(emulation, address, half, equal ? registers[REGISTER_RBX] : low);
 	if (!ret)
 		ret = emulation_store(emulation, address + half / 8, half,
 				      equal ? registers[REGISTER_RCX] : high);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	emulation->cpu.flags &= ~(uint64_t)FLAG_ZERO;
 	if (equal) {
@@ -216,7 +216,7 @@ static int bit(struct emulation *emulation, unsigned variant)
 
 	if (!ret && memory->type != ZYDIS_OPERAND_TYPE_MEMORY)
 		ret = -EOPNOTSUPP;
-	if (ret < 0)
+	if (ret)
 		return ret;
 	address = emulation_address(emulation, memory);
 	if (SOURCE(emulation)->type == ZYDIS_OPERAND_TYPE_REGISTER) {
@@ -226,7 +226,7 @@ static int bit(struct emulation *emulation, unsigned variant)
 	}
 	flag = 1ULL << (number & (bits - 1));
 	ret = emulation_load(emulation, address, bits, &value);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	if (variant != BIT_TEST) {
 		uint64_t changed = variant == BIT_SET	  ? value | flag
@@ -234,7 +234,7 @@ static int bit(struct emulation *emulation, unsigned variant)
 							  : value ^ flag;
 
 		ret = emulation_store(emulation, address, bits, changed);
-		if (ret < 0)
+		if (ret)
 			return ret;
 	}
 	emulation->cpu.flags &= ~(uint64_t)FLAG_CARRY;
@@ -275,7 +275,7 @@ static int move_condition(struct emulation *emulation, unsigned variant)
 
 	if (!ret)
 		ret = emulation_get(emulation, SOURCE(emulation), &value);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	return emulation_set(emulation, DESTINATION(emulation), condition(emulation) ? value : was);
 }
@@ -300,7 +300,7 @@ static int pop(struct emulation *emulation, unsigned variant)
 	uint64_t value, *stack = &emulation->cpu.registers[REGISTER_RSP];
 	int ret = emulation_load(emulation, *stack, bits, &value);
 
-	if (ret < 0)
+	if (ret)
 		return ret;
 	*stack += bits / 8;
 	return emulation_set(emulation, DESTINATION(emulation), value);

@@ -57,7 +57,7 @@ static int one_round(struct emulation *emulation, const struct string *string)
 	if (!ret && (string->kind == STRING_MOVS || string->kind == STRING_STOS))
 		ret = emulation_store(emulation, string_address(emulation, REGISTER_RDI), bits,
 				      string->kind == STRING_MOVS ? source : rax);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	if (compares)
 		emulation_compute(OPERATION_SUB,
@@ -98,7 +98,7 @@ int uapi_emulate_string(struct emulation *emulation)
 		if (!left)
 			break;
 		ret = one_round(emulation, &string);
-		if (ret < 0)
+		if (ret)
 			return ret;
 		emulation_set_register(emulation, REGISTER_RCX, code->address_width, left - 1);
 		if (compares && !(emulation->cpu.flags & FLAG_ZERO) == !until_equal) {

@@ -162,7 +162,7 @@ static int load_elements(struct emulation *emulation, uint64_t address, uint8_t 
 			ret = emulation_memory_read(emulation, address + at, bytes + at, element);
 		else if (zeroing)
 			memset(bytes + at, 0, element);
-		if (ret < 0)
+		if (ret)
 			return ret;
 	}
 	return 0;
@@ -178,7 +178,7 @@ static int store_elements(struct emulation *emulation, uint64_t address, const u
 
 		if (mask & 1)
 			ret = emulation_memory_write(emulation, address + at, bytes + at, element);
-		if (ret < 0)
+		if (ret)
 			return ret;
 	}
 	return 0;
@@ -207,7 +207,7 @@ static int move(struct emulation *emulation, unsigned element)
 			       : emulation_memory_write(emulation, address, bytes, size);
 	ret = is_masked(emulation) ? load_elements(emulation, address, bytes, size, element)
 				   : emulation_memory_read(emulation, address, bytes, size);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	clear_rest(emulation, bytes, size);
 	vector_set(&emulation->cpu, number, bytes);
@@ -235,7 +235,7 @@ static int move_half(struct emulation *emulation, unsigned half)
 					      bytes + half, LANE_SIZE / 2);
 	ret = emulation_memory_read(emulation, emulation_address(emulation, memory), bytes + half,
 				    LANE_SIZE / 2);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	clear_rest(emulation, bytes, LANE_SIZE);
 	vector_set(&emulation->cpu, number, bytes);
@@ -256,7 +256,7 @@ static int broadcast(struct emulation *emulation, unsigned variant)
 		return -EOPNOTSUPP;
 	vector_get(&emulation->cpu, number, bytes);
 	ret = emulation_memory_read(emulation, emulation_address(emulation, from), bytes, element);
-	if (ret < 0)
+	if (ret)
 		return ret;
 	for (size_t at = element; at < size; at += element)
 		memcpy(bytes + at, bytes, element);
