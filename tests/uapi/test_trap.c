@@ -245,7 +245,8 @@ int main(int argc, char **argv)
 		if (argc > 1 && strcmp(argv[1], trap_cases[i].name) == 0) {
 			alarm(CASE_SECONDS);
 			trap_cases[i].run();
-			return 0;
+			/* What looks for leaks at exit() can't while somebody else traces. */
+			_exit(0);
 		}
 		if (argc == 1 && (!only || strcmp(only, trap_cases[i].name) == 0))
 			failed += run_case(argv[0], &trap_cases[i]);

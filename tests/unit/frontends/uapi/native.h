@@ -109,14 +109,16 @@ static inline void native_end(struct native *native)
 
 static inline void native_run(struct native *native)
 {
+	uintptr_t code = (uintptr_t)native->code;
+
 	/* Away from what the compiler keeps below the stack pointer. */
 	__asm__ volatile("lea -256(%%rsp), %%rsp\n"
 			 "call *%0\n"
 			 "lea 256(%%rsp), %%rsp\n"
+			 : "+a"(code)
 			 :
-			 : "r"(native->code)
-			 : "memory", "cc", "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9",
-			   "r10", "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1", "xmm2", "xmm3",
+			 : "memory", "cc", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10",
+			   "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1", "xmm2", "xmm3",
 			   "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
 			   "xmm12", "xmm13", "xmm14", "xmm15");
 }
