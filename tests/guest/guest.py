@@ -264,6 +264,35 @@ class Ioat(Device):
         raise Skip("QEMU has no I/OAT of its own")
 
 
+class Offered(Device):
+    """
+    DEVICE as `uvfio run` offers it to the QEMU that it starts, whose vfio-pci finds it BY "host",
+    "sysfsdev" or "iommufd". SPEC is a device's that is reached in another way than by its own.
+    """
+
+    def __init__(self, device, by, spec=None):
+        super().__init__(device.slot)
+        self.device = device
+        self.by = by
+        self.words = spec or device.spec()
+        self.host = f"0000:{device.slot:02x}:00.0"
+
+    def spec(self):
+        return f"{self.words},bdf={self.host}"
+
+    def qemu_arguments(self):
+        needs_a_device_process()
+        device = {"driver": "vfio-pci", "id": self.id, "addr": f"{self.slot:x}.0"}
+        if self.by == "sysfsdev":
+            device["sysfsdev"] = f"/sys/bus/pci/devices/{self.host}"
+        else:
+            device["host"] = self.host
+        if self.by != "iommufd":
+            return ["-device", json.dumps(device)]
+        device["iommufd"] = "iommufd"
+        return ["-object", "iommufd,id=iommufd", "-device", json.dumps(device)]
+
+
 def is_listening(path):
     """Whether some process accepts connections there; asking does not connect."""
     with open("/proc/net/unix", encoding="utf-8", errors="replace") as file:
@@ -400,8 +429,15 @@ class Guest:
         append="",
         arguments=(),
         paused=False,
+        program="GUEST_QEMU",
+        under=(),
+        shared=True,
     ):
-        """START is "kernel", "bios" (SeaBIOS starts from a disk) or "uefi" (OVMF does)."""
+        """
+        START is "kernel", "bios" (SeaBIOS starts from a disk) or "uefi" (OVMF does). PROGRAM is
+        which QEMU, UNDER the words of a program that starts it. SHARED: its memory is a file.
+        """
+        self.memory = memory * MIB
         self.console = Work.file("console")
         self.commands = {}
         self.numbers = itertools.count(1)
@@ -411,11 +447,12 @@ class Guest:
         self.agent, agent = socket.socketpair()
         self.monitor, monitor = socket.socketpair()
         self.monitor.settimeout(COMMAND_TIMEOUT)
+        kind, share = ("memfd", "on") if shared else ("ram", "off")
         # fmt: off
         line = [
-            asset("GUEST_QEMU"), "-nodefaults", "-no-user-config", "-display", "none",
+            *under, asset(program), "-nodefaults", "-no-user-config", "-display", "none",
             "-machine", "q35,memory-backend=memory", "-m", f"{memory}M",
-            "-object", f"memory-backend-memfd,id=memory,size={memory}M,share=on",
+            "-object", f"memory-backend-{kind},id=memory,size={memory}M,share={share}",
             "-accel", "tcg,thread=multi", "-cpu", "qemu64", "-smp", str(cpus),
             "-chardev", f"file,id=console,path={self.console}", "-serial", "chardev:console",
             "-chardev", f"socket,id=monitor,fd={monitor.fileno()}",
