@@ -239,7 +239,7 @@ int64_t uapi_handle_creat(struct uapi_call *call)
 
 int64_t uapi_handle_openat2(struct uapi_call *call)
 {
-	struct open_how how;
+	struct open_how how = {0};
 
 	if (call->arguments[3] < sizeof(how) ||
 	    uapi_call_read(call, call->arguments[2], &how, sizeof(how)) < 0)

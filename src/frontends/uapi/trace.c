@@ -28,17 +28,22 @@ struct line {
 	size_t length;
 };
 
-__attribute__((format(printf, 2, 3))) static void add(struct line *line, const char *format, ...)
+static void add_list(struct line *line, const char *format, va_list args)
 {
 	size_t room = sizeof(line->text) - line->length;
-	va_list args;
-	int length;
+	int length = vsnprintf(line->text + line->length, room, format, args);
 
-	va_start(args, format);
-	length = vsnprintf(line->text + line->length, room, format, args);
-	va_end(args);
 	if (length > 0)
 		line->length += (size_t)length < room ? (size_t)length : room - 1;
+}
+
+__attribute__((format(printf, 2, 3))) static void add(struct line *line, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	add_list(line, format, args);
+	va_end(args);
 }
 
 /* ---- Values ---- */
@@ -174,7 +179,6 @@ static void add_structure(struct line *line, struct uapi_call *call, uint64_t ad
 		if (letter != '-') {
 			if (uapi_call_read(call, address + offset - size, &value, size) < 0) {
 				add(line, "%s%#llx", separator, (unsigned long long)address);
-				separator = "";
 				break;
 			}
 			add(line, "%s%.*s=", separator, (int)length, layout);
@@ -316,6 +320,6 @@ void uapi_trace_note(struct uapi_call *call, const char *format, va_list args)
 	struct line line = {.length = 0};
 
 	add(&line, "[%d]   ", call->thread);
-	vsnprintf(line.text + line.length, sizeof(line.text) - line.length, format, args);
+	add_list(&line, format, args);
 	config->trace(config->trace_opaque, line.text);
 }
