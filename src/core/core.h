@@ -40,7 +40,7 @@ void *uvf_device_layer(const struct uvf_device *dev);
 /*
  * An access to @dev's region that is another device's DMA (or its own): in naturally aligned pieces
  * of at most 8 bytes. Who makes it may be whom the device waits for with its lock held: it is
- * given up after a second. Returns 0 or a negative errno, -EBUSY then.
+ * given up after a second or two. Returns 0 or a negative errno, -EBUSY then.
  */
 int uvf_region_read_by_peer(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
 			    size_t count);

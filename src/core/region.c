@@ -266,20 +266,24 @@ static bool needs_owner(const struct uvf_device *dev, const struct uvf_region *r
 	       region->index != VFIO_PCI_CONFIG_REGION_INDEX;
 }
 
-/* How long a device waits for the lock of one that it does DMA to. */
-#define PEER_SECONDS 1
+/* How long a device waits for the lock of one that it does DMA to: tries, and the time between. */
+#define PEER_TRIES    10000
+#define PEER_PAUSE_NS 100000
 
 static int lock(struct uvf_device *dev, bool by_peer)
 {
-	struct timespec until;
+	const struct timespec pause = {.tv_nsec = PEER_PAUSE_NS};
 
 	if (!by_peer) {
 		uvf_device_lock(dev);
 		return 0;
 	}
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += PEER_SECONDS;
-	return pthread_mutex_clocklock(&dev->lock, CLOCK_MONOTONIC, &until) ? -EBUSY : 0;
+	for (unsigned i = 0; i < PEER_TRIES; i++) {
+		if (!pthread_mutex_trylock(&dev->lock))
+			return 0;
+		nanosleep(&pause, NULL);
+	}
+	return -EBUSY;
 }
 
 /* What nobody answers on the bus. */
