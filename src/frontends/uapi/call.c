@@ -176,7 +176,7 @@ int uapi_call_place_fd(struct uapi_call *call, int fd, int flags)
 
 int uapi_call_place(struct uapi_call *call, struct uapi_file *file, int flags)
 {
-	int number = -EMFILE;
+	int number = -EMFILE, end;
 
 	if (call->notifier)
 		number = uapi_place_reserved(call, file->program_end, 0, flags & O_CLOEXEC);
@@ -186,8 +186,12 @@ int uapi_call_place(struct uapi_call *call, struct uapi_file *file, int flags)
 		uapi_file_abandon(file);
 		return number;
 	}
-	close(file->program_end);
+	/* Whoever has it in the program may have let go of it: closing our copy is then its end. */
+	end = file->program_end;
+	uapi_file_get(file);
 	file->program_end = -1;
+	close(end);
+	uapi_file_put(file);
 	return number;
 }
 

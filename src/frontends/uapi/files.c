@@ -206,12 +206,15 @@ void uapi_file_abandon(struct uapi_file *file)
 {
 	struct uapi_files *files = file->run->files;
 
+	/* A release comes at any time from here on, and would be the file's end. */
+	uapi_file_get(file);
 	close(file->program_end);
 	file->program_end = -1;
 	pthread_mutex_lock(&files->lock);
 	if (!file->hung_up)
 		hang_up(files, file);
 	pthread_mutex_unlock(&files->lock);
+	uapi_file_put(file);
 }
 
 /* Hangs up what has events. Returns how many events there were; the last batch is shorter. */
