@@ -56,7 +56,7 @@ static int take_arguments(struct question *question, int argc, char **argv)
 			return CLI_USAGE;
 		if (row == OPTION_JSON) {
 			question->json = true;
-		} else if (!question->path) {
+		} else if (!question->path[0]) {
 			question->path = arguments.value;
 		} else {
 			ret = add_word(question, arguments.value);
@@ -64,7 +64,7 @@ static int take_arguments(struct question *question, int argc, char **argv)
 				return ret;
 		}
 	}
-	if (!question->path || !question->line[0])
+	if (!question->path[0] || !question->line[0])
 		return cli_fail(question->verb, CLI_USAGE, "expected SOCKET COMMAND");
 	return CLI_OK;
 }
@@ -134,7 +134,7 @@ static int ask(const struct question *question)
 
 static int run_ctl(const struct cli_verb *verb, int argc, char **argv)
 {
-	struct question question = {.verb = verb};
+	struct question question = {.verb = verb, .path = ""};
 	int ret = take_arguments(&question, argc, argv);
 
 	return ret ? ret : ask(&question);

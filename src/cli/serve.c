@@ -11,6 +11,7 @@
 #include <uvfio/server.h>
 
 #include "cli/cli.h"
+#include "cli/control.h"
 #include "cli/guard.h"
 #include "cli/registry.h"
 #include "cli/sandbox.h"
@@ -30,15 +31,29 @@ struct serving {
 	struct sandbox_user user;
 	size_t count;
 	struct pair *pairs;
-	struct guard_pair *guarded;
+	struct guard_pair *guarded; /* of the pairs, and behind them the control socket */
+	const char *control_path;
+	struct control *control;
+	size_t injection_count;
+	const char **injections;
+	struct faults faults;
 };
 
 /* ---- Arguments ---- */
 
-enum { OPTION_SOCKET, OPTION_USER, OPTION_SANDBOX, OPTION_VERBOSE };
+enum {
+	OPTION_SOCKET,
+	OPTION_CONTROL,
+	OPTION_INJECT,
+	OPTION_USER,
+	OPTION_SANDBOX,
+	OPTION_VERBOSE,
+};
 
 static const struct cli_option options[] = {
 	[OPTION_SOCKET] = {"--socket", "PATH", "The unix socket for the device before it"},
+	[OPTION_CONTROL] = {"--control", "PATH", "A unix socket for uvfio ctl"},
+	[OPTION_INJECT] = {"--inject", "SPEC", "A fault: see uvfio-inject(7)"},
 	[OPTION_USER] = {"--user", "NAME", "Become this user when all is open"},
 	[OPTION_SANDBOX] = {"--sandbox", NULL, "Give up files, capabilities and system calls"},
 	[OPTION_VERBOSE] = {"--verbose", NULL, "Say more"},
@@ -80,6 +95,27 @@ static int add_socket(struct serving *serving, const char *path)
 	return CLI_OK;
 }
 
+static int set_control(struct serving *serving, const char *path)
+{
+	if (!path[0])
+		return cli_fail(serving->verb, CLI_USAGE, "--control: expected PATH, got ''");
+	if (serving->control_path)
+		return cli_fail(serving->verb, CLI_USAGE, "--control is given twice");
+	serving->control_path = path;
+	return CLI_OK;
+}
+
+static int add_injection(struct serving *serving, const char *spec)
+{
+	struct uvf_error error;
+	char device[128];
+
+	if (uvf_inject_device(spec, device, sizeof(device), &error))
+		return cli_fail(serving->verb, CLI_USAGE, "--inject: %s", error.text);
+	serving->injections[serving->injection_count++] = spec;
+	return CLI_OK;
+}
+
 static int take_argument(struct serving *serving, int row, const char *value)
 {
 	struct uvf_error error;
@@ -89,6 +125,10 @@ static int take_argument(struct serving *serving, int row, const char *value)
 		return add_device(serving, value);
 	case OPTION_SOCKET:
 		return add_socket(serving, value);
+	case OPTION_CONTROL:
+		return set_control(serving, value);
+	case OPTION_INJECT:
+		return add_injection(serving, value);
 	case OPTION_USER:
 		if (sandbox_find_user(value, &serving->user, &error))
 			return cli_fail(serving->verb, CLI_USAGE, "--user: %s", error.text);
@@ -163,6 +203,30 @@ static int make_pair(struct serving *serving, struct pair *pair, unsigned nth)
 	return CLI_OK;
 }
 
+/* What is asked for beforehand, and the socket by which more can be asked for. */
+static int make_faults(struct serving *serving)
+{
+	struct guard_pair *guarded = &serving->guarded[serving->count];
+	struct uvf_error error;
+
+	for (size_t i = 0; i < serving->count; i++)
+		serving->faults.targets[i] = (struct fault_target){
+			.dev = serving->pairs[i].dev,
+			.address = serving->pairs[i].guarded->socket,
+		};
+	serving->faults.count = serving->count;
+	for (size_t i = 0; i < serving->injection_count; i++)
+		if (faults_inject(&serving->faults, serving->injections[i], &error))
+			return cli_fail(serving->verb, CLI_USAGE, "--inject: %s", error.text);
+	if (!serving->control_path)
+		return CLI_OK;
+	if (control_new(serving->control_path, &serving->faults, &serving->control, &error))
+		return cli_fail(serving->verb, CLI_FAILED, "--control: %s", error.text);
+	guarded->socket = serving->control_path;
+	guarded->made = true;
+	return CLI_OK;
+}
+
 static int start_pair(struct serving *serving, struct pair *pair)
 {
 	const char *socket = pair->guarded->socket;
@@ -205,7 +269,11 @@ static int serve_until_told(struct serving *serving, const sigset_t *ends)
 	for (size_t i = 0; i < serving->count && !ret; i++)
 		ret = make_pair(serving, &serving->pairs[i], (unsigned)i);
 	if (!ret)
+		ret = make_faults(serving);
+	if (!ret)
 		ret = give_up_rights(serving);
+	if (!ret && serving->control && control_start(serving->control, NULL))
+		ret = cli_fail(serving->verb, CLI_FAILED, "--control: no thread");
 	for (size_t i = 0; i < serving->count && !ret; i++)
 		ret = start_pair(serving, &serving->pairs[i]);
 	if (ret)
@@ -218,6 +286,7 @@ static int serve_until_told(struct serving *serving, const sigset_t *ends)
 /* All servers first: none takes a new client while others wind down. */
 static void stop(struct serving *serving)
 {
+	control_free(serving->control);
 	for (size_t i = 0; i < serving->count; i++)
 		if (serving->pairs[i].server)
 			uvf_server_stop(serving->pairs[i].server);
@@ -252,7 +321,7 @@ static int serve(struct serving *serving)
 	if (serving->sandbox && sandbox_prepare(&error))
 		return cli_fail(serving->verb, CLI_FAILED, "--sandbox: %s", error.text);
 	if (serving->sandbox || serving->user.name) {
-		ret = guard_start(serving->guarded, serving->count);
+		ret = guard_start(serving->guarded, serving->count + 1);
 		if (ret >= 0)
 			return ret;
 	}
@@ -272,13 +341,17 @@ static int run_serve(const struct cli_verb *verb, int argc, char **argv)
 	/* There can't be more devices than arguments. */
 	serving.pairs = calloc((size_t)argc + 1, sizeof(*serving.pairs));
 	serving.guarded = guard_new((size_t)argc + 1);
-	if (!serving.pairs || !serving.guarded)
+	serving.faults.targets = calloc((size_t)argc + 1, sizeof(*serving.faults.targets));
+	serving.injections = calloc((size_t)argc + 1, sizeof(*serving.injections));
+	if (!serving.pairs || !serving.guarded || !serving.faults.targets || !serving.injections)
 		ret = cli_fail(verb, CLI_FAILED, "no memory");
 	else
 		ret = take_arguments(&serving, argc, argv);
 	if (!ret)
 		ret = serve(&serving);
 	free(serving.pairs);
+	free(serving.faults.targets);
+	free(serving.injections);
 	return ret;
 }
 

@@ -87,7 +87,7 @@ int setup_add_page_size(struct setup *setup, uint64_t size, struct uvf_error *er
 /* "0000:65:00.0", or without the domain. */
 int setup_set_address(struct setup_device *device, const char *address, struct uvf_error *error)
 {
-	unsigned domain = 0, bus, slot, function;
+	unsigned domain = 0, bus = 0, slot = 0, function = 0;
 	int end = -1;
 
 	if (strspn(address, "0123456789abcdefABCDEF:.") == strlen(address)) {

@@ -150,9 +150,10 @@ static int set_range(const struct uvf_spec *spec, const char *key, size_t nth,
 {
 	const char *text = uvf_spec_nth(spec, key, nth);
 
-	if (!strchr(text, '-') || !uvf_parse_range(text, true, &range->first, &range->last))
-		return uvf_fail(error, -EINVAL, "%s=: expected FIRST-LAST, got '%s'", key, text);
-	return 0;
+	if (strchr(text, '-') && uvf_parse_range(text, true, &range->first, &range->last))
+		return 0;
+	uvf_fail(error, -EINVAL, "%s=: expected FIRST-LAST, got '%s'", key, text);
+	return -EINVAL;
 }
 
 static int set_iommu(struct setup *setup, const struct uvf_spec *spec, struct uvf_error *error)

@@ -76,7 +76,7 @@ int signals_start(struct signals *signals, pid_t program)
 void signals_stop(struct signals *signals)
 {
 	atomic_store(&signals->stop, true);
-	pthread_kill(signals->thread, SIGTERM);
+	pthread_kill(signals->thread, SIGUSR1);
 	pthread_join(signals->thread, NULL);
 }
 

@@ -47,8 +47,9 @@ static int refuse(struct reading *reading, const struct place *place, const char
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	return uvf_fail(reading->error, -EINVAL, "%s: %s%s%s", place->path, place->at,
-			place->at[0] ? ": " : "", text);
+	uvf_fail(reading->error, -EINVAL, "%s: %s%s%s", place->path, place->at,
+		 place->at[0] ? ": " : "", text);
+	return -EINVAL;
 }
 
 static struct place inside(const struct place *place, const char *name)
@@ -411,9 +412,7 @@ static int parse(const char *text, size_t size, struct reading *reading, const s
 
 		for (size_t i = 0; i < end && i < size; i++)
 			line += text[i] == '\n';
-		ret = refuse(reading, place, "line %d: %s", line,
-			     why == json_tokener_continue ? "it ends too early"
-							  : json_tokener_error_desc(why));
+		ret = refuse(reading, place, "line %d: %s", line, json_tokener_error_desc(why));
 	} else {
 		ret = read_object(reading, topology, object, place);
 	}

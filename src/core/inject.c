@@ -140,7 +140,7 @@ static int check_reach(const struct uvf_device *dev, enum inject_kind kind, cons
 
 	if (!dev && class != UVF_ARMED_MAP)
 		return uvf_fail(error, -EINVAL, "%s: expected device=DEVICE", spec);
-	if (class == UVF_ARMED_DMA && dev->ops->attach)
+	if (class == UVF_ARMED_DMA && dev->ops->set_irqs)
 		return uvf_fail(error, -EOPNOTSUPP, "%s: DMA of %s doesn't pass through here", spec,
 				dev->name);
 	if (class == UVF_ARMED_IRQ && dev->ops->set_irqs)

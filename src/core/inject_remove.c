@@ -51,6 +51,7 @@ static bool end_all(struct uvf_device *dev)
 	if (first)
 		fill_memory(dev);
 	uvf_device_unlock(dev);
+	/* A device in another process has a copy of the mappings. */
 	if (first && dev->ops->attach && uvf_attachment_space(dev->attachment))
 		dev->ops->attach(dev, UVF_PASID_NONE, NULL);
 	return first;
