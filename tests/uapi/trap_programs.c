@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* What programs do with mapped regions: each function is a program. */
+#include <dirent.h>
 #include <errno.h>
 #include <immintrin.h>
 #include <poll.h>
@@ -651,6 +652,44 @@ static void first_thread_ends(void)
 	pthread_exit(NULL);
 }
 
+static pid_t parent_of(pid_t process)
+{
+	char path[32], line[256];
+	pid_t parent = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", process);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (strncmp(line, "PPid:", 5) == 0)
+			parent = (pid_t)strtol(line + 5, NULL, 10);
+	if (file)
+		fclose(file);
+	return parent;
+}
+
+/* Kills all children of the supervisor but itself: it goes on serving. */
+static void siblings_killed(void)
+{
+	int fd = open_device(0), killed = 0;
+	DIR *processes = opendir("/proc");
+	const struct dirent *entry;
+
+	CHECK(processes);
+	while ((entry = readdir(processes))) {
+		pid_t process = (pid_t)strtol(entry->d_name, NULL, 10);
+
+		if (process > 0 && process != getpid() && parent_of(process) == getppid())
+			killed += kill(process, SIGKILL) == 0;
+	}
+	closedir(processes);
+	CHECK(killed == 1);
+	for (int i = 0; i < 10; i++) {
+		bar = map_bar(fd, 0, BAR_SIZE);
+		CHECK(AT(uint64_t, COUNTER) == (uint64_t)i + 1);
+	}
+}
+
 /* What the program left behind goes on using its registers. */
 static void orphans(void)
 {
@@ -689,6 +728,7 @@ const struct trap_case trap_cases[] = {
 	CASE(slow_device),
 	{"killed", killed, 300},
 	CASE(first_thread_ends),
+	CASE(siblings_killed),
 	CASE(orphans),
 };
 const size_t trap_case_count = sizeof(trap_cases) / sizeof(trap_cases[0]);

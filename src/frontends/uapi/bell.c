@@ -82,13 +82,34 @@ void uapi_bell_ring(const struct uapi_bell *bell)
 	syscall(SYS_pidfd_send_signal, bell->pidfd, BELL_SIGNAL, NULL, 0);
 }
 
-void uapi_bell_free(struct uapi_bell *bell)
+static void free_memory(struct uapi_bell *bell)
 {
-	kill(bell->pid, SIGKILL);
-	while (waitpid(bell->pid, NULL, __WALL) < 0 && errno == EINTR)
-		continue;
 	if (bell->pidfd >= 0)
 		close(bell->pidfd);
 	bell->pidfd = -1;
-	munmap(bell->stack, BELL_STACK);
+	if (bell->stack)
+		munmap(bell->stack, BELL_STACK);
+	bell->stack = NULL;
+}
+
+int uapi_bell_renew(struct uapi_bell *bell)
+{
+	int ret;
+
+	free_memory(bell);
+	ret = uapi_bell_new(bell);
+	/* What rang the one before is not forgotten: who renews looks. */
+	if (ret < 0)
+		*bell = (struct uapi_bell){.pid = -1, .pidfd = -1};
+	return ret;
+}
+
+void uapi_bell_free(struct uapi_bell *bell)
+{
+	if (bell->pid > 0) {
+		kill(bell->pid, SIGKILL);
+		while (waitpid(bell->pid, NULL, __WALL) < 0 && errno == EINTR)
+			continue;
+	}
+	free_memory(bell);
 }

@@ -131,8 +131,8 @@ int64_t uapi_tracer_map(struct uapi_call *call, struct uapi_device *device, uint
 	pthread_mutex_lock(&tracer->lock);
 	mapping->next = tracer->requests;
 	tracer->requests = mapping;
-	pthread_mutex_unlock(&tracer->lock);
 	uapi_bell_ring(&tracer->bell);
+	pthread_mutex_unlock(&tracer->lock);
 	return UAPI_TAKEN;
 }
 

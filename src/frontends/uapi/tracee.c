@@ -274,8 +274,6 @@ static void on_event_stop(struct uapi_tracer *tracer, struct uapi_tracee *tracee
 {
 	bool stopped = is_stop_signal(signal);
 
-	if (tracee->thread == tracer->program)
-		uapi_tracer_job_control(tracer, stopped ? signal : SIGCONT);
 	if (stopped && (tracee->process->keeps || tracee->mapping))
 		ptrace(PTRACE_LISTEN, tracee->thread, 0, 0);
 	else

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -26,14 +27,8 @@ void uapi_tracer_give_back(struct uapi_tracer *tracer, struct uapi_trap *trap)
 	pthread_mutex_lock(&tracer->lock);
 	trap->next = tracer->traps;
 	tracer->traps = trap;
-	pthread_mutex_unlock(&tracer->lock);
 	uapi_bell_ring(&tracer->bell);
-}
-
-void uapi_tracer_job_control(struct uapi_tracer *tracer, int signal)
-{
-	uvf_logf(&tracer->run->config.log, UVF_LOG_DEBUG, "uapi", "the program %s",
-		 signal == SIGCONT ? "goes on" : "is stopped");
+	pthread_mutex_unlock(&tracer->lock);
 }
 
 static struct uapi_mapping *take_request(struct uapi_tracer *tracer)
@@ -88,6 +83,24 @@ static void program_ended(struct uapi_tracer *tracer, int status)
 	pthread_mutex_unlock(&tracer->lock);
 }
 
+/* It rings; or somebody who kills whatever he can has killed it, too. */
+static void on_bell(struct uapi_tracer *tracer, int status)
+{
+	int ret = 0;
+
+	if (WIFSTOPPED(status)) {
+		uapi_bell_rearm(&tracer->bell);
+	} else {
+		pthread_mutex_lock(&tracer->lock);
+		ret = uapi_bell_renew(&tracer->bell);
+		pthread_mutex_unlock(&tracer->lock);
+	}
+	if (ret < 0)
+		uvf_logf(&tracer->run->config.log, UVF_LOG_ERROR, "uapi",
+			 "nothing can be mapped any more: %s", strerror(-ret));
+	serve_requests(tracer);
+}
+
 /* An event of a thread that waitpid() reported. */
 static void on_event(struct uapi_tracer *tracer, pid_t thread, int status)
 {
@@ -96,14 +109,11 @@ static void on_event(struct uapi_tracer *tracer, pid_t thread, int status)
 	bool is_traced = uapi_tracee_find(tracer, thread) || status >> 16;
 
 	if (thread == tracer->bell.pid) {
-		uapi_bell_rearm(&tracer->bell);
-		serve_requests(tracer);
+		on_bell(tracer, status);
 		return;
 	}
 	if (thread != tracer->program || is_traced)
 		uapi_tracee_event(tracer, thread, status);
-	else if (WIFSTOPPED(status))
-		uapi_tracer_job_control(tracer, WSTOPSIG(status));
 	if (thread == tracer->program && (WIFEXITED(status) || WIFSIGNALED(status)))
 		program_ended(tracer, status);
 }
@@ -253,8 +263,8 @@ void uapi_tracer_free(struct uvf_run *run)
 		return;
 	pthread_mutex_lock(&tracer->lock);
 	tracer->stopping = true;
-	pthread_mutex_unlock(&tracer->lock);
 	uapi_bell_ring(&tracer->bell);
+	pthread_mutex_unlock(&tracer->lock);
 	pthread_join(tracer->thread, NULL);
 	run->tracer = NULL;
 	free_tracer(tracer);

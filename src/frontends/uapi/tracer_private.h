@@ -47,12 +47,14 @@ struct uapi_bell {
 	int pidfd;
 	void *stack;
 };
-/* On the tracer's thread, as the next two. Errors: those of clone(2) and ptrace(2). */
+/* On the tracer's thread, as the next three. Errors: those of clone(2) and ptrace(2). */
 int uapi_bell_new(struct uapi_bell *bell);
 /* It has stopped: it goes on before the reason is looked for. */
 void uapi_bell_rearm(const struct uapi_bell *bell);
+/* It was killed and has been waited for: another. With the tracer's lock. */
+int uapi_bell_renew(struct uapi_bell *bell);
 void uapi_bell_free(struct uapi_bell *bell);
-/* Of any thread. */
+/* Of any thread, with the tracer's lock. */
 void uapi_bell_ring(const struct uapi_bell *bell);
 
 /* ---- inject.c ---- */
@@ -238,7 +240,5 @@ struct uapi_tracer {
 
 /* Gives the tracer's thread a trap back: any thread. */
 void uapi_tracer_give_back(struct uapi_tracer *tracer, struct uapi_trap *trap);
-/* The main process was stopped or continued by job control. */
-void uapi_tracer_job_control(struct uapi_tracer *tracer, int signal);
 
 #endif
