@@ -134,6 +134,9 @@ ssize_t uapi_sysfs_device_config(const struct uapi_sysfs_device *sysfs, struct u
 
 	if (result < 0)
 		return result;
+	/* Nothing answers any more: that is how a driver sees that a device was pulled. */
+	if (uvf_get_le16(config + PCI_VENDOR_ID) == UINT16_MAX)
+		return result;
 	for (unsigned bar = 0; bar < UAPI_BARS; bar++)
 		uvf_put_le32(config + PCI_BASE_ADDRESS_0 + 4 * bar, sysfs->bars[bar]);
 	uvf_put_le32(config + PCI_ROM_ADDRESS, sysfs->rom);

@@ -424,6 +424,22 @@ static void config_is_what_it_is_now(void **state)
 	uapi_sysfs_refresh(&world.run, "/home/0000:6a:01.0/config");
 }
 
+static void removed_device_reads_as_ones(void **state)
+{
+	static const char path[] = "/sys/bus/pci/devices/0000:6a:01.1/config";
+	uint8_t config[64];
+	int fd;
+
+	need_namespaces();
+	uvf_device_remove(world.devices[1].dev);
+	uapi_sysfs_refresh(&world.run, path);
+	fd = open(path_of(path), O_RDONLY);
+	assert_int_equal(read(fd, config, sizeof(config)), sizeof(config));
+	close(fd);
+	for (size_t i = 0; i < sizeof(config); i++)
+		assert_int_equal(config[i], 0xff);
+}
+
 static void everyone_may_read(void **state)
 {
 	struct stat status;
@@ -484,6 +500,7 @@ int main(void)
 		BOTH(machine_stays),
 		BOTH(only_ours_are_on_the_bus),
 		BOTH(config_is_what_it_is_now),
+		BOTH(removed_device_reads_as_ones),
 		BOTH(everyone_may_read),
 		cmocka_unit_test(folder_is_before_what_is_in_it),
 		cmocka_unit_test(cpus_are_as_the_kernel_writes_them),
