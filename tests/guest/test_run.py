@@ -1,4 +1,4 @@
-"""QEMU with its own vfio-pci, started by `uvfio run`: a machine starts from the disk that it finds."""
+"""QEMU with its own vfio-pci, started by `uvfio run`: a machine starts from the disk it finds."""
 
 import contextlib
 import glob
