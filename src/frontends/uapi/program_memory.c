@@ -254,17 +254,13 @@ static struct uapi_find *find_again(struct uapi_programs *programs, const struct
 	return NULL;
 }
 
-/* False: it can't be mapped here. */
-static bool find_in_file(struct uapi_programs *programs, const struct uapi_program *program,
-			 const struct uapi_vma *vma, unsigned prot, struct uapi_part *part)
+/* One that isn't mapped yet. False: it can't be. */
+static bool find_file(struct uapi_programs *programs, const struct uapi_program *program,
+		      const struct uapi_vma *vma, unsigned prot, struct uapi_part *part)
 {
 	bool write = prot & UVF_PROT_WRITE;
-	struct uapi_find *find;
+	struct uapi_find *find = find_again(programs, vma, write);
 
-	part->memory = uvf_address_space_find_file(programs->space, vma->device, vma->inode, prot);
-	if (part->memory)
-		return true;
-	find = find_again(programs, vma, write);
 	if (find && find->number == UAPI_NOT_FOUND) {
 		find->left--;
 		return false;
@@ -276,6 +272,28 @@ static bool find_in_file(struct uapi_programs *programs, const struct uapi_progr
 	part->fd = uapi_program_find_file(program, vma, prot, &find->number);
 	find->left = part->fd < 0 ? MISS_LASTS : 1;
 	return part->fd >= 0;
+}
+
+/* Shared memory of a file: which may be a region's, and is known if it is mapped already. */
+static int find_shared(struct uapi_programs *programs, struct uapi_call *call,
+		       const struct uapi_program *program, enum uapi_ioas_rules rules,
+		       uint64_t address, unsigned prot, struct uapi_vma *vma,
+		       struct uapi_part *part)
+{
+	uint64_t size = part->size;
+	int error;
+
+	if (!uvf_is_aligned(part->offset, PAGE))
+		return find_in_process(program, address, size, prot, true, vma, part);
+	part->memory = uvf_address_space_find_file(programs->space, vma->device, vma->inode, prot);
+	if (part->memory)
+		return 0;
+	error = uapi_program_find_region(call->run, vma, address, size, rules, part);
+	if (error != -ENOENT)
+		return error;
+	if (find_file(programs, program, vma, prot, part))
+		return 0;
+	return find_in_process(program, address, size, prot, true, vma, part);
 }
 
 int uapi_programs_find(struct uapi_programs *programs, struct uapi_call *call,
@@ -291,23 +309,14 @@ int uapi_programs_find(struct uapi_programs *programs, struct uapi_call *call,
 		return error;
 	if (uapi_vma_find(program->maps, address, &vma) || !allows(&vma, prot))
 		return -EFAULT;
+	if (!vma.shared || !vma.inode)
+		return find_in_process(program, address, size, prot, false, &vma, part);
 	left = vma.end - address;
-	if (vma.shared && vma.inode) {
-		error = uapi_program_find_region(call, address, left < size ? left : size, rules,
-						 part);
-		if (error != -ENOENT)
-			return error;
-	}
 	*part = (struct uapi_part){
 		.fd = -1,
 		.offset = vma.offset + (address - vma.begin),
 		.size = left < size ? left : size,
 		.is_file = true,
 	};
-	if (vma.shared && vma.inode && uvf_is_aligned(part->offset, PAGE) &&
-	    find_in_file(programs, program, &vma, prot, part))
-		return 0;
-	if (vma.shared && vma.inode)
-		return find_in_process(program, address, part->size, prot, true, &vma, part);
-	return find_in_process(program, address, size, prot, false, &vma, part);
+	return find_shared(programs, call, program, rules, address, prot, &vma, part);
 }

@@ -110,8 +110,8 @@ int uapi_vma_find_in_text(int maps, uint64_t address, struct uapi_vma *vma);
  * Errors: -ENOENT (not of a region), -EFAULT (@rules don't let it be mapped, or the region is
  * gone), -ENOMEM.
  */
-int uapi_program_find_region(struct uapi_call *call, uint64_t address, uint64_t size,
-			     enum uapi_ioas_rules rules, struct uapi_part *part);
+int uapi_program_find_region(struct uvf_run *run, const struct uapi_vma *vma, uint64_t address,
+			     uint64_t size, enum uapi_ioas_rules rules, struct uapi_part *part);
 
 /* Where a region's [@offset, +size) is, for as much of it as is in one memory. */
 int uapi_program_region_part(struct uvf_device *dev, uint32_t index, uint64_t offset, uint64_t size,

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 
 #include "core/core.h"
-#include "frontends/uapi/call.h"
 #include "frontends/uapi/program_memory.h"
 #include "frontends/uapi/tracer.h"
 #include "frontends/uapi/uapi.h"
@@ -92,15 +91,14 @@ int uapi_program_region_part(struct uvf_device *dev, uint32_t index, uint64_t of
 	return part->fd < 0 ? -ENOMEM : 0;
 }
 
-int uapi_program_find_region(struct uapi_call *call, uint64_t address, uint64_t size,
-			     enum uapi_ioas_rules rules, struct uapi_part *part)
+int uapi_program_find_region(struct uvf_run *run, const struct uapi_vma *vma, uint64_t address,
+			     uint64_t size, enum uapi_ioas_rules rules, struct uapi_part *part)
 {
 	struct uapi_device *device;
 	uint64_t offset, left;
 	uint32_t index;
 
-	if (uapi_tracer_find(call->run, uapi_call_process(call), address, &device, &index, &offset,
-			     &left))
+	if (uapi_tracer_find(run, vma, address, &device, &index, &offset, &left))
 		return -ENOENT;
 	/* They are no pages: iommufd doesn't know how to pin them. */
 	if (rules == UAPI_RULES_IOMMUFD)

@@ -16,6 +16,7 @@ struct uvf_run;
 struct uapi_call;
 struct uapi_device;
 struct uapi_mmap;
+struct uapi_vma;
 
 /*
  * Starts the tracer's thread, which calls @spawn once (it forks the program and returns its process
@@ -41,10 +42,10 @@ int64_t uapi_tracer_map(struct uapi_call *call, struct uapi_device *device, uint
 bool uapi_tracer_is_mapping(struct uvf_run *run, pid_t thread);
 
 /*
- * What is mapped at the program's @address, if it is a part of a region: for peer-to-peer DMA
- * mappings. @process is a thread group. Returns 0 or -ENOENT.
+ * What a process has at @address, which is in @vma, if it is a part of a region: for peer-to-peer
+ * DMA mappings. Returns 0 or -ENOENT.
  */
-int uapi_tracer_find(struct uvf_run *run, pid_t process, uint64_t address,
+int uapi_tracer_find(struct uvf_run *run, const struct uapi_vma *vma, uint64_t address,
 		     struct uapi_device **devicep, uint32_t *index, uint64_t *offset,
 		     uint64_t *size);
 

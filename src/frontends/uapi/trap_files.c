@@ -133,35 +133,25 @@ static int find_area(struct uvf_run *run, const struct uapi_vma *vma, uint64_t a
 	return -ENOENT;
 }
 
-int uapi_tracer_find(struct uvf_run *run, pid_t process, uint64_t address,
+int uapi_tracer_find(struct uvf_run *run, const struct uapi_vma *vma, uint64_t address,
 		     struct uapi_device **devicep, uint32_t *index, uint64_t *offset,
 		     uint64_t *size)
 {
 	const struct uapi_trap_file *file;
-	struct uapi_vma vma;
-	char path[32];
-	uint64_t at;
-	int maps, ret;
+	uint64_t at = vma->offset + (address - vma->begin);
 
-	snprintf(path, sizeof(path), "/proc/%d/maps", process);
-	maps = open(path, O_RDONLY | O_CLOEXEC);
-	if (maps < 0)
+	if (!vma->inode)
 		return -ENOENT;
-	ret = uapi_vma_find(maps, address, &vma);
-	close(maps);
-	if (ret < 0 || !vma.inode || address < vma.begin)
-		return -ENOENT;
-	at = vma.offset + (address - vma.begin);
-	file = run->tracer ? uapi_trap_file_find(run->tracer, &vma) : NULL;
+	file = run->tracer ? uapi_trap_file_find(run->tracer, vma) : NULL;
 	if (file) {
 		*devicep = file->device;
 		*index = file->index;
 		*offset = at;
 		*size = UINT64_MAX - at;
-	} else if (find_area(run, &vma, at, devicep, index, offset, size) < 0) {
+	} else if (find_area(run, vma, at, devicep, index, offset, size) < 0) {
 		return -ENOENT;
 	}
-	if (*size > vma.end - address)
-		*size = vma.end - address;
+	if (*size > vma->end - address)
+		*size = vma->end - address;
 	return 0;
 }
