@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <uvfio/device.h>
 #include <uvfio/model.h>
@@ -221,6 +222,20 @@ static int start_failed(const struct running *running, int code, const struct uv
 			error->text[0] ? error->text : strerror(-code));
 }
 
+/*
+ * A program's descriptors become ours too: eventfds of a device with 2048 vectors, and files of
+ * memory. What was its limit stays its.
+ */
+static void raise_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static int start(struct running *running)
 {
 	const struct setup *setup = &running->setup;
@@ -259,7 +274,10 @@ static int start(struct running *running)
 	}
 	ret = uvf_run_start(&config, &running->run, &error);
 	free(devices);
-	return ret ? start_failed(running, ret, &error) : 0;
+	if (ret)
+		return start_failed(running, ret, &error);
+	raise_limit();
+	return 0;
 }
 
 static void print_stats(const struct running *running)
