@@ -32,11 +32,10 @@ static int teardown(void **state)
 /* A feature's data, in and out. */
 static long feature(uint32_t flags, void *data, size_t size)
 {
-	struct {
-		struct vfio_device_feature header;
+	struct { /* struct vfio_device_feature with its data */
+		uint32_t argsz, flags;
 		uint8_t data[64];
-	} argument = {
-		.header = {.argsz = (uint32_t)(sizeof(argument.header) + size), .flags = flags}};
+	} argument = {.argsz = (uint32_t)(offsetof(typeof(argument), data) + size), .flags = flags};
 	long ret;
 
 	if (size)

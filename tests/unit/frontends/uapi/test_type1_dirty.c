@@ -51,8 +51,8 @@ static long dirty(struct world *world, int container, uint32_t flags)
 	return world_ioctl_of(world, container, VFIO_IOMMU_DIRTY_PAGES, &argument);
 }
 
-struct get {
-	struct vfio_iommu_type1_dirty_bitmap header;
+struct get { /* struct vfio_iommu_type1_dirty_bitmap with its data */
+	uint32_t argsz, flags;
 	struct vfio_iommu_type1_dirty_bitmap_get range;
 };
 
@@ -60,7 +60,8 @@ static long get(struct world *world, int container, uint64_t iova, uint64_t size
 		uint64_t count)
 {
 	struct get argument = {
-		.header = {.argsz = sizeof(argument), .flags = GET},
+		.argsz = sizeof(argument),
+		.flags = GET,
 		.range = {.iova = iova,
 			  .size = size,
 			  .bitmap = {.pgsize = PAGE,
@@ -148,7 +149,8 @@ static void test_get_errors(void **state)
 	assert_int_equal(dirty(world, opened.container, START), 0);
 	for (size_t i = 0; i < sizeof(gets) / sizeof(gets[0]); i++) {
 		struct get argument = {
-			.header = {.argsz = gets[i].argsz, .flags = GET},
+			.argsz = gets[i].argsz,
+			.flags = GET,
 			.range = {.iova = gets[i].iova,
 				  .size = gets[i].size,
 				  .bitmap = {.pgsize = gets[i].pgsize,
@@ -242,8 +244,9 @@ static void test_bad_pointer(void **state)
 
 /* ---- VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP ---- */
 
-struct unmap {
-	struct vfio_iommu_type1_dma_unmap header;
+struct unmap { /* struct vfio_iommu_type1_dma_unmap with its data */
+	uint32_t argsz, flags;
+	uint64_t iova, size;
 	struct vfio_bitmap bitmap;
 };
 
@@ -251,10 +254,10 @@ static long unmap_with(struct world *world, int container, struct unmap *unmap, 
 		       uint64_t size, uint64_t *words, uint64_t bytes)
 {
 	*unmap = (struct unmap){
-		.header = {.argsz = sizeof(*unmap),
-			   .flags = VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP,
-			   .iova = iova,
-			   .size = size},
+		.argsz = sizeof(*unmap),
+		.flags = VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP,
+		.iova = iova,
+		.size = size,
 		.bitmap = {.pgsize = PAGE, .size = bytes, .data = (void *)words},
 	};
 	return world_ioctl_of(world, container, VFIO_IOMMU_UNMAP_DMA, unmap);
@@ -283,7 +286,7 @@ static void test_unmap(void **state)
 			 -EFAULT);
 	assert_int_equal(world_available(world, opened.container), 65534);
 	assert_int_equal(unmap_with(world, opened.container, &unmap, 0, 8 * PAGE, &word, 8), 0);
-	assert_int_equal(unmap.header.size, 2 * PAGE);
+	assert_int_equal(unmap.size, 2 * PAGE);
 	assert_int_equal(word, 3ULL << 4);
 	assert_int_equal(world_available(world, opened.container), 65535);
 	/* Without a bitmap it goes as ever. */
