@@ -127,6 +127,7 @@ static int read_array(struct reading *reading, struct json_object *array,
 static int read_text(struct reading *reading, struct json_object *value, const char **text,
 		     const struct place *place)
 {
+	*text = "";
 	if (!json_object_is_type(value, json_type_string))
 		return refuse(reading, place, "expected a text");
 	*text = json_object_get_string(value);
@@ -141,6 +142,7 @@ static int read_number(struct reading *reading, struct json_object *value, uint6
 {
 	bool valid = false;
 
+	*number = 0;
 	if (json_object_is_type(value, json_type_int)) {
 		valid = json_object_get_int64(value) >= 0;
 		*number = json_object_get_uint64(value);
@@ -302,6 +304,7 @@ static int read_range(struct reading *reading, struct json_object *value,
 	struct place first = nth_of(place, 0), last = nth_of(place, 1);
 	int ret;
 
+	*range = (struct uvf_iova_range){0};
 	if (!json_object_is_type(value, json_type_array) || json_object_array_length(value) != 2)
 		return refuse(reading, place, "expected [FIRST, LAST]");
 	ret = read_number(reading, json_object_array_get_idx(value, 0), UINT64_MAX, &range->first,

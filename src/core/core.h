@@ -47,6 +47,15 @@ int uvf_region_read_by_peer(struct uvf_device *dev, uint32_t index, uint64_t off
 int uvf_region_write_by_peer(struct uvf_device *dev, uint32_t index, uint64_t offset,
 			     const void *buf, size_t count);
 
+/*
+ * As uvf_region_read() and uvf_region_write(), for a frontend's own sake: the driver doesn't know
+ * of it, so no injected fault counts it.
+ */
+ssize_t uvf_region_read_unseen(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
+			       size_t count);
+ssize_t uvf_region_write_unseen(struct uvf_device *dev, uint32_t index, uint64_t offset,
+				const void *buf, size_t count);
+
 /* For who makes mappings: 0, or the error that this one is refused with. NULL injector: 0. */
 int uvf_injector_map(struct uvf_injector *injector, uvf_iova_t iova, uint64_t size);
 

@@ -88,7 +88,8 @@ struct uvf_device {
 
 	atomic_uint armed;		       /* UVF_ARMED_* */
 	struct uvf_injector *_Atomic injector; /* NULL until someone asks for it */
-	struct delayer *_Atomic delayer;       /* NULL until it is needed */
+	bool returns; /* under ownership: removed, but there again when it is closed */
+	struct delayer *_Atomic delayer; /* NULL until it is needed */
 
 	int memory_fd; /* -1 until a region wants memory */
 	uint64_t memory_size;

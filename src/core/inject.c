@@ -19,7 +19,6 @@ struct uvf_injector {
 	pthread_mutex_t lock;
 	struct armed_fault faults[UVF_INJECT_MAX]; /* in the order in which they were asked for */
 	size_t count;
-	bool returns; /* removed, and forgiven: there again when it is closed */
 
 	/* Under the device's ownership lock. */
 	struct uvf_listener listener;
@@ -240,8 +239,8 @@ void uvf_injector_clear(struct uvf_injector *injector)
 	if (!dev)
 		return;
 	pthread_mutex_lock(&dev->ownership);
-	injector->returns = atomic_load(&dev->open);
-	if (!injector->returns)
+	dev->returns = atomic_load(&dev->open);
+	if (!dev->returns)
 		atomic_fetch_and(&dev->armed, ~(unsigned)UVF_ARMED_REMOVED);
 	pthread_mutex_unlock(&dev->ownership);
 }
@@ -427,12 +426,10 @@ void uvf_inject_access(struct uvf_device *dev, uint32_t index, bool write)
 
 void uvf_inject_closed(struct uvf_device *dev)
 {
-	struct uvf_injector *injector = atomic_load(&dev->injector);
-
 	uvf_delayer_flush(dev);
-	if (!injector || !injector->returns)
+	if (!dev->returns)
 		return;
-	injector->returns = false;
+	dev->returns = false;
 	atomic_fetch_and(&dev->armed, ~(unsigned)UVF_ARMED_REMOVED);
 }
 

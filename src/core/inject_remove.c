@@ -43,6 +43,7 @@ static bool end_all(struct uvf_device *dev)
 {
 	bool first;
 
+	dev->returns = false;
 	uvf_device_lock(dev);
 	first = !(atomic_fetch_or(&dev->armed, UVF_ARMED_REMOVED) & UVF_ARMED_REMOVED);
 	/* All that the device does ends, and bus mastering with it. */

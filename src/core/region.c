@@ -270,11 +270,14 @@ static bool needs_owner(const struct uvf_device *dev, const struct uvf_region *r
 #define PEER_TRIES    10000
 #define PEER_PAUSE_NS 100000
 
-static int lock(struct uvf_device *dev, bool by_peer)
+/* Who accesses: faults are for drivers, and a peer doesn't wait for ever. */
+enum accessor { BY_DRIVER, BY_FRONTEND, BY_PEER };
+
+static int lock(struct uvf_device *dev, enum accessor accessor)
 {
 	const struct timespec pause = {.tv_nsec = PEER_PAUSE_NS};
 
-	if (!by_peer) {
+	if (accessor != BY_PEER) {
 		uvf_device_lock(dev);
 		return 0;
 	}
@@ -296,13 +299,13 @@ static int removed_access(void *buf, size_t count, enum direction direction)
 
 /* With the device's lock, as all that enters a model. */
 static int model_access(struct uvf_device *dev, const struct uvf_region *region, uint64_t offset,
-			void *buf, size_t count, enum direction direction, bool by_peer)
+			void *buf, size_t count, enum direction direction, enum accessor accessor)
 {
 	int ret;
 
 	if (direction == READ ? !region->read : !region->write)
 		return -EINVAL;
-	if (lock(dev, by_peer))
+	if (lock(dev, accessor))
 		return -EBUSY;
 	if (!atomic_load_explicit(&dev->open, memory_order_relaxed) &&
 	    needs_owner(dev, region, direction))
@@ -318,7 +321,7 @@ static int model_access(struct uvf_device *dev, const struct uvf_region *region,
 }
 
 static ssize_t region_access(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
-			     size_t count, enum direction direction, bool by_peer)
+			     size_t count, enum direction direction, enum accessor accessor)
 {
 	uint32_t flag =
 		direction == READ ? VFIO_REGION_INFO_FLAG_READ : VFIO_REGION_INFO_FLAG_WRITE;
@@ -332,7 +335,7 @@ static ssize_t region_access(struct uvf_device *dev, uint32_t index, uint64_t of
 	    needs_owner(dev, &region->description, direction))
 		return -ENODEV;
 	if (__builtin_expect(atomic_load_explicit(&dev->armed, memory_order_relaxed), 0)) {
-		if (!by_peer)
+		if (accessor == BY_DRIVER)
 			uvf_inject_access(dev, index, direction == WRITE);
 		if (uvf_device_is_removed(dev)) {
 			removed_access(buf, count, direction);
@@ -346,7 +349,7 @@ static ssize_t region_access(struct uvf_device *dev, uint32_t index, uint64_t of
 
 		if (area < 0)
 			ret = model_access(dev, &region->description, offset + done, here, piece,
-					   direction, by_peer);
+					   direction, accessor);
 		else if (direction == READ)
 			ret = uvf_guarded_copy(here, area_address(region, area, offset + done),
 					       piece);
@@ -362,13 +365,25 @@ static ssize_t region_access(struct uvf_device *dev, uint32_t index, uint64_t of
 ssize_t uvf_region_read(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
 			size_t count)
 {
-	return region_access(dev, index, offset, buf, count, READ, false);
+	return region_access(dev, index, offset, buf, count, READ, BY_DRIVER);
 }
 
 ssize_t uvf_region_write(struct uvf_device *dev, uint32_t index, uint64_t offset, const void *buf,
 			 size_t count)
 {
-	return region_access(dev, index, offset, (void *)buf, count, WRITE, false);
+	return region_access(dev, index, offset, (void *)buf, count, WRITE, BY_DRIVER);
+}
+
+ssize_t uvf_region_read_unseen(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
+			       size_t count)
+{
+	return region_access(dev, index, offset, buf, count, READ, BY_FRONTEND);
+}
+
+ssize_t uvf_region_write_unseen(struct uvf_device *dev, uint32_t index, uint64_t offset,
+				const void *buf, size_t count)
+{
+	return region_access(dev, index, offset, (void *)buf, count, WRITE, BY_FRONTEND);
 }
 
 /* The largest piece of at most @left bytes that is aligned to its own size at @offset. */
@@ -389,7 +404,7 @@ int uvf_region_read_by_peer(struct uvf_device *dev, uint32_t index, uint64_t off
 
 		piece = natural_piece(offset + done, count - done);
 		ret = region_access(dev, index, offset + done, (char *)buf + done, piece, READ,
-				    true);
+				    BY_PEER);
 		if (ret < 0)
 			return (int)ret;
 	}
@@ -404,7 +419,7 @@ int uvf_region_write_by_peer(struct uvf_device *dev, uint32_t index, uint64_t of
 
 		piece = natural_piece(offset + done, count - done);
 		ret = region_access(dev, index, offset + done, (char *)buf + done, piece, WRITE,
-				    true);
+				    BY_PEER);
 		if (ret < 0)
 			return (int)ret;
 	}

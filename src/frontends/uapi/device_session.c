@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "core/core.h"
 
 #define HEADER_SIZE 64
 /* A list longer than this goes in circles. */
@@ -19,7 +20,8 @@ static uint32_t config_read(struct uapi_device *device, uint64_t offset, size_t 
 {
 	uint8_t bytes[4] = {0};
 
-	if (uapi_region_read(device, VFIO_PCI_CONFIG_REGION_INDEX, offset, bytes, size))
+	if (uvf_region_read_unseen(device->dev, VFIO_PCI_CONFIG_REGION_INDEX, offset, bytes, size) <
+	    0)
 		return UINT32_MAX;
 	return uvf_get_le32(bytes);
 }
@@ -88,7 +90,8 @@ static void enable_bars(struct uapi_session *session)
 			command |= session->is_io[i] ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY;
 	}
 	uvf_put_le16(bytes, (uint16_t)command);
-	uapi_region_write(device, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, bytes, sizeof(bytes));
+	uvf_region_write_unseen(device->dev, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND, bytes,
+				sizeof(bytes));
 }
 
 static void publish(struct uapi_device *device, struct uapi_session *session)
@@ -183,14 +186,14 @@ int uapi_device_reset(struct uapi_device *device, enum uvf_reset kind)
 {
 	const uint32_t config = VFIO_PCI_CONFIG_REGION_INDEX;
 	uint8_t header[HEADER_SIZE];
-	ssize_t ret = uvf_region_read(device->dev, config, 0, header, sizeof(header));
+	ssize_t ret = uvf_region_read_unseen(device->dev, config, 0, header, sizeof(header));
 
 	if (ret < 0)
 		return (int)ret;
 	ret = uvf_device_reset(device->dev, kind);
 	for (size_t i = 0; !ret && i < UVF_ARRAY_SIZE(kept); i++)
-		uapi_region_write(device, config, kept[i].offset, header + kept[i].offset,
-				  kept[i].size);
+		uvf_region_write_unseen(device->dev, config, kept[i].offset,
+					header + kept[i].offset, kept[i].size);
 	pthread_mutex_lock(&device->run->topology);
 	if (device->session)
 		atomic_fetch_add(&device->session->config_writes, 1);

@@ -365,6 +365,12 @@ static void test_return_of_an_open_device(void **state)
 	uvf_device_close(setting->dev);
 	assert_int_equal(uvf_device_open(setting->dev), 0);
 	assert_int_equal(config_read(setting->dev, PCI_VENDOR_ID, 2), 0x1b36);
+	/* Forgiven, and then pulled out again: the last word counts. */
+	inject(setting, "remove");
+	uvf_injector_clear(setting->injector);
+	inject(setting, "remove");
+	uvf_device_close(setting->dev);
+	assert_int_equal(uvf_device_open(setting->dev), -ENODEV);
 }
 
 /* ---- AER ---- */
