@@ -12,6 +12,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "frontends/uapi/call.h"
@@ -93,20 +94,19 @@ struct uapi_file *uapi_file_find(struct uapi_call *call, int fd)
 	struct uapi_files *files = call->run->files;
 	struct uapi_file *file;
 	struct stat stat;
+	ino_t inode;
 
-	if (fd < 0)
-		return NULL;
 	if (call->notifier) {
-		if (uapi_fd_tables_stat(uapi_notifier_fd_tables(call->notifier), call->thread, fd,
-					&stat) < 0)
+		if (!uapi_fd_tables_find_socket(uapi_notifier_fd_tables(call->notifier),
+						call->thread, fd, &inode))
 			return NULL;
-	} else if (fstat(fd, &stat) < 0) {
-		return NULL;
+	} else {
+		if (fstat(fd, &stat) < 0 || !S_ISSOCK(stat.st_mode))
+			return NULL;
+		inode = stat.st_ino;
 	}
-	if (!S_ISSOCK(stat.st_mode) || stat.st_dev != files->device)
-		return NULL;
 	pthread_mutex_lock(&files->lock);
-	file = find(files, stat.st_ino);
+	file = find(files, inode);
 	if (file)
 		uapi_file_get(file);
 	pthread_mutex_unlock(&files->lock);
@@ -133,7 +133,6 @@ static int make_ends(struct uapi_files *files, struct uapi_file *file)
 	file->program_end = ends[0];
 	file->peer = ends[1];
 	file->inode = stat.st_ino;
-	files->device = stat.st_dev;
 	return 0;
 }
 

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Worker threads. Idle ones wait inside the kernel for a notification: the shortest way. Whoever
- * takes the last idle one's place first sees to it that another waits: a parked thread, or a new
- * one. Too many idle ones park, and end when they have been parked for long.
+ * Worker threads. One waits for a notification inside the kernel, and handles it itself: no other
+ * way is as short. More than one would all be woken by each notification (Linux wakes all), so
+ * others come only where they are of use: when notifications were there already whenever somebody
+ * looked, and when nobody waits because a call is slow. That a watchdog sees, which looks every
+ * 100 us while there are calls. Too many that wait park, and end when they have been parked for
+ * long.
  *
  * What waits in the kernel can only be woken from outside by a signal; so workers are cancelled,
  * asynchronously, and only while they wait.
@@ -16,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,7 +37,14 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
-#define IDLE_MAX       4
+#define WAITING_MAX 4
+/* One that was there already, and how many of them in a row are a backlog. */
+#define AT_ONCE_NS 1500
+#define BACKLOG	   16
+/* Waited for as long as this, others aren't needed. */
+#define QUIET_NS       20000
+#define WATCH_NS       100000
+#define WATCH_IDLE     200
 #define WORKERS_MAX    512
 #define PARKED_SECONDS 5
 #define GRACE_NS       20000000
@@ -54,14 +65,19 @@ struct uapi_notifier {
 	struct uapi_stats *stats;
 	pthread_mutex_t placing;
 
-	atomic_int idle; /* waiting in the kernel, or about to */
+	atomic_int waiting;   /* in the kernel, or about to */
+	atomic_int wanted;    /* as many may wait */
+	atomic_uint received; /* calls so far */
+	atomic_bool watched;  /* the watchdog is awake */
+	pthread_t watchdog;
+	bool has_watchdog;
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* somebody shall come out of parking, or workers became fewer */
 	struct worker *workers;
 	unsigned count;
 	unsigned parked;
-	unsigned wanted; /* of the parked */
+	unsigned called; /* of the parked */
 	bool stopping;
 };
 
@@ -150,14 +166,14 @@ static int start_worker(struct uapi_notifier *notifier)
 		return -ENOMEM;
 	worker->notifier = notifier;
 	worker->next = notifier->workers;
-	atomic_fetch_add(&notifier->idle, 1);
+	atomic_fetch_add(&notifier->waiting, 1);
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, STACK_SIZE);
 	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
 	result = -pthread_create(&worker->thread, &attributes, run_worker, worker);
 	pthread_attr_destroy(&attributes);
 	if (result) {
-		atomic_fetch_sub(&notifier->idle, 1);
+		atomic_fetch_sub(&notifier->waiting, 1);
 		free(worker);
 		return result;
 	}
@@ -166,13 +182,13 @@ static int start_worker(struct uapi_notifier *notifier)
 	return 0;
 }
 
-/* Nobody waits for notifications: sees to it that somebody does. */
+/* Sees to it that one more waits for notifications. */
 static void call_another(struct uapi_notifier *notifier)
 {
 	pthread_mutex_lock(&notifier->lock);
-	if (notifier->parked > notifier->wanted) {
-		notifier->wanted++;
-		atomic_fetch_add(&notifier->idle, 1);
+	if (notifier->parked > notifier->called) {
+		notifier->called++;
+		atomic_fetch_add(&notifier->waiting, 1);
 		pthread_cond_broadcast(&notifier->changed);
 	} else if (!notifier->stopping) {
 		start_worker(notifier);
@@ -181,27 +197,27 @@ static void call_another(struct uapi_notifier *notifier)
 }
 
 /*
- * Waits until one more is wanted: true, and it counts as idle already. False: the worker shall end.
+ * Waits until it is called: true, and it counts as waiting already. False: the worker shall end.
  */
 static bool park(struct uapi_notifier *notifier)
 {
 	struct timespec until;
 	int result = 0;
-	bool wanted;
+	bool called;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += PARKED_SECONDS;
 	pthread_mutex_lock(&notifier->lock);
 	notifier->parked++;
-	while (!notifier->wanted && !notifier->stopping && result != ETIMEDOUT)
+	while (!notifier->called && !notifier->stopping && result != ETIMEDOUT)
 		result = pthread_cond_clockwait(&notifier->changed, &notifier->lock,
 						CLOCK_MONOTONIC, &until);
 	notifier->parked--;
-	wanted = notifier->wanted > 0;
-	if (wanted)
-		notifier->wanted--;
+	called = notifier->called > 0;
+	if (called)
+		notifier->called--;
 	pthread_mutex_unlock(&notifier->lock);
-	return wanted;
+	return called;
 }
 
 /* Also when it was cancelled. */
@@ -258,10 +274,37 @@ static void handle(struct uapi_notifier *notifier, const struct seccomp_notif *n
 		uapi_call_answer(&call, result);
 }
 
+/* What was received says whether more should wait, or fewer. */
+static void judge(struct uapi_notifier *notifier, uint64_t waited_ns, unsigned *at_once)
+{
+	int wanted = atomic_load_explicit(&notifier->wanted, memory_order_relaxed);
+
+	if (waited_ns >= AT_ONCE_NS) {
+		*at_once = 0;
+		if (waited_ns > QUIET_NS && wanted > 1)
+			atomic_store(&notifier->wanted, 1);
+	} else if (++*at_once >= BACKLOG && wanted < WAITING_MAX) {
+		*at_once = 0;
+		atomic_store(&notifier->wanted, wanted + 1);
+		call_another(notifier);
+	}
+}
+
+static void wake_watchdog(struct uapi_notifier *notifier)
+{
+	pthread_mutex_lock(&notifier->lock);
+	atomic_store(&notifier->watched, true);
+	pthread_cond_broadcast(&notifier->changed);
+	pthread_mutex_unlock(&notifier->lock);
+}
+
 /* Until the listener is done for, or there are too many that wait. */
 static void serve(struct uapi_notifier *notifier, struct seccomp_notif *notification)
 {
+	unsigned at_once = 0;
+
 	for (;;) {
+		uint64_t begun = now_ns();
 		int result = receive(notifier, notification);
 
 		if (result == -EINTR)
@@ -277,15 +320,68 @@ static void serve(struct uapi_notifier *notifier, struct seccomp_notif *notifica
 				 "receiving calls: %s", strerror(-result));
 			return;
 		}
-		if (atomic_fetch_sub(&notifier->idle, 1) == 1)
-			call_another(notifier);
+		atomic_fetch_sub(&notifier->waiting, 1);
+		atomic_fetch_add(&notifier->received, 1);
+		if (!atomic_load(&notifier->watched))
+			wake_watchdog(notifier);
+		judge(notifier, now_ns() - begun, &at_once);
 		handle(notifier, notification);
-		if (atomic_fetch_add(&notifier->idle, 1) < IDLE_MAX)
+		if (atomic_fetch_add(&notifier->waiting, 1) < atomic_load(&notifier->wanted))
 			continue;
-		atomic_fetch_sub(&notifier->idle, 1);
+		atomic_fetch_sub(&notifier->waiting, 1);
 		if (!park(notifier))
 			return;
 	}
+}
+
+/* ---- The watchdog ---- */
+
+/* False: the end. */
+static bool sleep_until_calls(struct uapi_notifier *notifier)
+{
+	bool stopping;
+
+	pthread_mutex_lock(&notifier->lock);
+	while (!notifier->stopping && !atomic_load(&notifier->watched))
+		pthread_cond_wait(&notifier->changed, &notifier->lock);
+	stopping = notifier->stopping;
+	pthread_mutex_unlock(&notifier->lock);
+	return !stopping;
+}
+
+/* While there are calls: where nobody waits, and has not for a while, somebody is called. */
+static void watch_calls(struct uapi_notifier *notifier)
+{
+	const struct timespec interval = {.tv_nsec = WATCH_NS};
+	unsigned before = atomic_load(&notifier->received);
+	unsigned idle = 0;
+
+	while (idle < WATCH_IDLE) {
+		unsigned now;
+		bool nobody;
+
+		nanosleep(&interval, NULL);
+		now = atomic_load(&notifier->received);
+		nobody = atomic_load(&notifier->waiting) <= 0;
+		if (nobody && now == before)
+			call_another(notifier);
+		idle = nobody || now != before ? 0 : idle + 1;
+		before = now;
+	}
+	/* A call that comes from here on wakes it; one that came before was counted. */
+	atomic_store(&notifier->watched, false);
+	if (atomic_load(&notifier->received) != before)
+		atomic_store(&notifier->watched, true);
+}
+
+static void *run_watchdog(void *opaque)
+{
+	struct uapi_notifier *notifier = opaque;
+
+	prctl(PR_SET_TIMERSLACK, WATCH_NS / 10);
+	while (sleep_until_calls(notifier))
+		watch_calls(notifier);
+	return NULL;
 }
 
 static void *run_worker(void *opaque)
@@ -332,6 +428,9 @@ void uapi_notifier_stop(struct uapi_notifier *notifier)
 	while (notifier->count)
 		pthread_cond_wait(&notifier->changed, &notifier->lock);
 	pthread_mutex_unlock(&notifier->lock);
+	if (notifier->has_watchdog)
+		pthread_join(notifier->watchdog, NULL);
+	notifier->has_watchdog = false;
 }
 
 static void free_notifier(struct uapi_notifier *notifier)
@@ -358,6 +457,7 @@ int uapi_notifier_new(struct uvf_run *run, int listener, int reserved_first)
 	notifier->run = run;
 	notifier->listener = listener;
 	notifier->reserved_first = reserved_first;
+	notifier->wanted = 1;
 	pthread_mutex_init(&notifier->lock, NULL);
 	pthread_mutex_init(&notifier->placing, NULL);
 	pthread_cond_init(&notifier->changed, NULL);
@@ -372,9 +472,13 @@ int uapi_notifier_new(struct uvf_run *run, int listener, int reserved_first)
 	run->notifier = notifier;
 	result = notifier->fd_tables && notifier->stats ? 0 : -ENOMEM;
 	pthread_mutex_lock(&notifier->lock);
-	for (int i = 0; i < 2 && !result; i++)
+	if (!result)
 		result = start_worker(notifier);
 	pthread_mutex_unlock(&notifier->lock);
+	if (!result) {
+		result = -pthread_create(&notifier->watchdog, NULL, run_watchdog, notifier);
+		notifier->has_watchdog = !result;
+	}
 	if (result) {
 		uapi_notifier_stop(notifier);
 		free_notifier(notifier);
