@@ -428,6 +428,59 @@ static int paths(void)
 	return 0;
 }
 
+static int swapped; /* a number that is a device for one thread and a container for the other */
+static atomic_uint turn;
+
+static void *use_container(void *opaque)
+{
+	int container;
+
+	CHECK(unshare(CLONE_FILES) == 0);
+	container = open("/dev/vfio/vfio", O_RDWR);
+	CHECK(dup2(container, swapped) == swapped);
+	close(container);
+	for (unsigned i = 0; i < 100; i++) {
+		while (turn != 2 * i)
+			sched_yield();
+		CHECK(ioctl(swapped, VFIO_GET_API_VERSION) == VFIO_API_VERSION);
+		FAILS(ioctl(swapped, VFIO_DEVICE_RESET), EINVAL);
+		turn++;
+	}
+	return NULL;
+}
+
+/* What a descriptor was a moment ago, or is for another thread, doesn't count. */
+static int changing(void)
+{
+	int device = open_device(1), null = open("/dev/null", O_RDWR);
+	pthread_t thread;
+
+	swapped = 500;
+	for (int i = 0; i < 100; i++) {
+		int container = open("/dev/vfio/vfio", O_RDWR);
+
+		CHECK(dup2(device, swapped) == swapped);
+		check_device(swapped);
+		CHECK(dup2(container, swapped) == swapped);
+		CHECK(ioctl(swapped, VFIO_GET_API_VERSION) == VFIO_API_VERSION);
+		CHECK(dup2(null, swapped) == swapped);
+		FAILS(ioctl(swapped, VFIO_GET_API_VERSION), ENOTTY);
+		close(swapped);
+		FAILS(ioctl(swapped, VFIO_GET_API_VERSION), EBADF);
+		close(container);
+	}
+	CHECK(dup2(device, swapped) == swapped);
+	CHECK(pthread_create(&thread, NULL, use_container, NULL) == 0);
+	for (unsigned i = 0; i < 100; i++) {
+		while (turn != 2 * i + 1)
+			sched_yield();
+		check_device(swapped);
+		turn++;
+	}
+	pthread_join(thread, NULL);
+	return 0;
+}
+
 static atomic_bool placing_is_over;
 
 static void *place_others(void *opaque)
@@ -583,6 +636,7 @@ static const struct {
 	{"stats", stats, NULL},
 	{"paths", paths, NULL},
 	{"numbers", numbers, NULL},
+	{"changing", changing, NULL},
 	{"outlives", NULL, outlives},
 	{"orphaned", NULL, orphaned},
 	{"leaves_others", NULL, leaves_others},

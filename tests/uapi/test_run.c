@@ -254,9 +254,9 @@ static void test_signals(void **state)
 
 static void test_cases(void **state)
 {
-	static const char *const names[] = {"duplicates",   "reopened",	  "threads", "slow",
-					    "slow_release", "accesses",	  "stats",   "paths",
-					    "numbers",	    "other_calls"};
+	static const char *const names[] = {"duplicates",   "reopened",	   "threads", "slow",
+					    "slow_release", "accesses",	   "stats",   "paths",
+					    "numbers",	    "other_calls", "changing"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		int status = run_case(names[i]);

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -22,16 +23,32 @@
 #define KILL_MS	   100
 #define KILL_TRIES 50
 
+static bool is_traced(pid_t pid)
+{
+	char path[32], line[128];
+	bool traced = false;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (strncmp(line, "TracerPid:", 10) == 0)
+			traced = strtol(line + 10, NULL, 10) != 0;
+	if (file)
+		fclose(file);
+	return traced;
+}
+
 /*
  * The first process of a container gets all orphans as children. Before Linux 6.11 a zombie still
- * counts as one that has the filter. The program itself is the tracer's.
+ * counts as one that has the filter. The program itself is the tracer's, and so are its tracees.
  */
 static void reap_orphans(const struct uvf_run *run)
 {
 	siginfo_t info = {0};
 
 	while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0 &&
-	       info.si_pid != run->pid) {
+	       info.si_pid != run->pid && !is_traced(info.si_pid)) {
 		waitpid(info.si_pid, NULL, WNOHANG);
 		info.si_pid = 0;
 	}
