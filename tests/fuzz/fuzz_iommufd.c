@@ -135,7 +135,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		size -= 2 + length;
 	}
 	close(cdev);
-	uapi_files_drain(&target.run);
+	uapi_files_drain_slow(&target.run);
 	must(target.device.ownership == UAPI_FREE && !target.device.ioas);
 	/* Page tables, then address spaces. */
 	for (uint32_t id = 1; id <= most; id++)
@@ -151,6 +151,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		uapi_file_put(file);
 	}
 	close(IOMMUFD);
-	uapi_files_drain(&target.run);
+	uapi_files_drain_slow(&target.run);
 	return 0;
 }
