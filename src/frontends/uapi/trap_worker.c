@@ -5,6 +5,9 @@
  * threads that trap would wait. So one that has been slow gets a thread of its own, for as long as
  * it goes on being slow now and then. Accesses to one device come one after the other either way:
  * a locked instruction is one.
+ *
+ * Time alone doesn't tell a slow device from a busy machine. What does costs a system call, so only
+ * its thread asks: a device that seemed slow is on trial there for some accesses.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,12 +19,14 @@
 
 #define SLOW_NS	    100000ULL
 #define SLOW_FOR_NS 10000000000ULL
+#define TRIAL	    8
 
 struct uapi_trap_worker {
 	bool started;
 	pthread_t thread;
 	struct uapi_tracer *tracer;
 	atomic_uint_least64_t slow_until;
+	atomic_uint trial;   /* accesses that it has to be quick at */
 	atomic_uint waiting; /* given to the thread and not done */
 
 	pthread_mutex_t lock;
@@ -45,8 +50,17 @@ static uint64_t cpu_ns(const struct rusage *usage)
 	       ((uint64_t)usage->ru_utime.tv_usec + (uint64_t)usage->ru_stime.tv_usec) * 1000ULL;
 }
 
+static void run_here(struct uapi_trap_worker *worker, struct uapi_trap *trap)
+{
+	uint64_t begun = now_ns();
+
+	uapi_trap_run(trap);
+	if (now_ns() - begun > SLOW_NS)
+		atomic_store(&worker->trial, TRIAL);
+}
+
 /* Whoever was only not scheduled wasn't slow. */
-static void run_timed(struct uapi_trap_worker *worker, struct uapi_trap *trap)
+static void run_on_trial(struct uapi_trap_worker *worker, struct uapi_trap *trap)
 {
 	struct rusage before, after;
 	uint64_t begun, ended;
@@ -55,11 +69,12 @@ static void run_timed(struct uapi_trap_worker *worker, struct uapi_trap *trap)
 	begun = now_ns();
 	uapi_trap_run(trap);
 	ended = now_ns();
-	if (ended - begun <= SLOW_NS)
-		return;
 	getrusage(RUSAGE_THREAD, &after);
-	if (after.ru_nvcsw != before.ru_nvcsw || cpu_ns(&after) - cpu_ns(&before) > SLOW_NS)
+	if (ended - begun > SLOW_NS &&
+	    (after.ru_nvcsw != before.ru_nvcsw || cpu_ns(&after) - cpu_ns(&before) > SLOW_NS))
 		atomic_store(&worker->slow_until, ended + SLOW_FOR_NS);
+	else if (atomic_load(&worker->trial))
+		atomic_fetch_sub(&worker->trial, 1);
 }
 
 static void *work(void *opaque)
@@ -80,7 +95,7 @@ static void *work(void *opaque)
 		if (!worker->first)
 			worker->last = &worker->first;
 		pthread_mutex_unlock(&worker->lock);
-		run_timed(worker, trap);
+		run_on_trial(worker, trap);
 		atomic_fetch_sub(&worker->waiting, 1);
 		uapi_tracer_give_back(worker->tracer, trap);
 		pthread_mutex_lock(&worker->lock);
@@ -110,10 +125,11 @@ void uapi_trap_schedule(struct uapi_trap *trap, struct uapi_device *device)
 {
 	struct uapi_trap_worker *worker = &trap->tracer->workers[device->number];
 
-	if ((atomic_load(&worker->waiting) || now_ns() < atomic_load(&worker->slow_until)) &&
+	if ((atomic_load(&worker->waiting) || atomic_load(&worker->trial) ||
+	     now_ns() < atomic_load(&worker->slow_until)) &&
 	    hand_over(worker, trap))
 		return;
-	run_timed(worker, trap);
+	run_here(worker, trap);
 	uapi_trap_end(trap);
 }
 
