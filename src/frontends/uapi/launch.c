@@ -109,7 +109,7 @@ static void enter_namespaces(const struct child *child)
 
 	if (!child->root || unshare(CLONE_NEWNS) < 0) {
 		if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
-			give_up(child, errno, "no user namespace");
+			give_up(child, errno, "unshare(2), of a user namespace, is refused here");
 		/* Not there: gid maps don't need it, either. */
 		if (!write_file("/proc/self/setgroups", "deny") && errno != ENOENT)
 			give_up(child, errno, "/proc/self/setgroups");
@@ -120,7 +120,7 @@ static void enter_namespaces(const struct child *child)
 	}
 	/* What is mounted in here stays in here. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
-		give_up(child, errno, "mount namespace");
+		give_up(child, errno, "mount(2) is refused here");
 	result = uapi_sysfs_mount(child->launch->run, &what);
 	if (result < 0)
 		give_up(child, -result, what);
@@ -142,7 +142,7 @@ static int install_filter(const struct child *child)
 	if (listener < 0)
 		give_up(child, errno,
 			errno == EBUSY ? "already under a seccomp supervisor"
-				       : "no seccomp user notifications");
+				       : "seccomp(2), for user notifications, is refused here");
 	return (int)listener;
 }
 

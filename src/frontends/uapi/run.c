@@ -12,6 +12,7 @@
 #include "frontends/uapi/descendants.h"
 #include "frontends/uapi/launch.h"
 #include "frontends/uapi/notify.h"
+#include "frontends/uapi/rights.h"
 #include "frontends/uapi/stats.h"
 #include "frontends/uapi/sysfs.h"
 #include "frontends/uapi/tracer.h"
@@ -25,8 +26,11 @@ static int start(struct uvf_run *run, struct uvf_error *error)
 		.error = error,
 		.reserved_first = uapi_reserved_first(),
 	};
-	int result = uapi_files_new(run);
+	int result = uapi_check_rights(error);
 
+	if (result)
+		return result;
+	result = uapi_files_new(run);
 	if (result)
 		return uvf_fail(error, result, "%s", strerror(-result));
 	if (!run->config.namespaces_off) {
