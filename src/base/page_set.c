@@ -28,7 +28,7 @@ static _Atomic(uint64_t) *level_of(const struct uvf_page_slice *slice, unsigned 
 	return level ? slice->summary[level - 1] : slice->bits;
 }
 
-/* #syscalls: mmap munmap */
+/* #syscalls: munmap */
 static void slice_free(struct uvf_page_slice *slice)
 {
 	munmap((void *)slice->bits, slice_size());

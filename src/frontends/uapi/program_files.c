@@ -48,7 +48,6 @@ static int take(const struct uapi_program *program, int number, const struct uap
 	return check((int)syscall(SYS_pidfd_getfd, program->pidfd, number, 0), vma, mode);
 }
 
-/* #syscalls: pidfd_getfd statx getdents64 */
 static int scan(const struct uapi_program *program, DIR *folder, const struct uapi_vma *vma,
 		int mode, int *number)
 {

@@ -117,7 +117,6 @@ static int find_random(struct uapi_program *program, pid_t thread)
 /*
  * Through the calling thread, which is there until its call is answered; of a process whose first
  * thread has ended, that one has no memory.
- * #syscalls: pidfd_open
  */
 static int program_open(struct uapi_program *program, struct uapi_call *call)
 {

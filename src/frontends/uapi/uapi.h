@@ -65,10 +65,10 @@ struct uapi_device {
 
 	/* Under the topology lock. */
 	enum uapi_ownership ownership;
-	unsigned openings;	   /* UAPI_GROUP */
-	bool uses_container;	   /* UAPI_GROUP: the opening counts in the group's `users` */
-	struct uapi_file *iommufd; /* UAPI_BOUND, and UAPI_GROUP in compat mode; a reference */
-	struct uapi_ioas *ioas;	   /* attached to; a reference */
+	unsigned openings;	      /* UAPI_GROUP */
+	bool uses_container;	      /* UAPI_GROUP: the opening counts in the group's `users` */
+	struct uapi_file *iommufd;    /* UAPI_BOUND, and UAPI_GROUP in compat mode; a reference */
+	struct uapi_ioas *ioas;	      /* attached to; a reference */
 	struct uapi_session *session; /* while it has an owner: device.h */
 };
 
