@@ -162,6 +162,21 @@ static const struct emulation_row *find_row(const struct emulation_row *rows, si
 	return NULL;
 }
 
+/* Segments and control registers, for one, have instructions of the same names. */
+static bool has_general_operands(const struct emulation *emulation)
+{
+	unsigned number, shift;
+
+	for (unsigned i = 0; i < emulation->code->operand_count_visible; i++) {
+		const ZydisDecodedOperand *operand = &emulation->operands[i];
+
+		if (operand->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    !general_register(operand->reg.value, &number, &shift))
+			return false;
+	}
+	return true;
+}
+
 static int carry_out(struct emulation *emulation)
 {
 	const struct emulation_row *row;
@@ -169,6 +184,8 @@ static int carry_out(struct emulation *emulation)
 	if (emulation->code->meta.category == ZYDIS_CATEGORY_STRINGOP)
 		return uapi_emulate_string(emulation);
 	row = find_row(uapi_integer_rows, uapi_integer_row_count, emulation->code->mnemonic);
+	if (row && !has_general_operands(emulation))
+		return -EOPNOTSUPP;
 	if (!row)
 		row = find_row(uapi_vector_rows, uapi_vector_row_count, emulation->code->mnemonic);
 	return row ? row->carry_out(emulation, row->variant) : -EOPNOTSUPP;

@@ -12,14 +12,8 @@
 /* mov, movzx, movnti, movdiri: immediates and what is loaded are already extended with zeroes. */
 static int move(struct emulation *emulation, unsigned variant)
 {
-	const ZydisDecodedOperand *to = DESTINATION(emulation);
 	uint64_t value;
-	int ret;
-
-	if (to->type == ZYDIS_OPERAND_TYPE_REGISTER &&
-	    ZydisRegisterGetClass(to->reg.value) == ZYDIS_REGCLASS_SEGMENT)
-		return -EOPNOTSUPP;
-	ret = emulation_get(emulation, SOURCE(emulation), &value);
+	int ret = emulation_get(emulation, SOURCE(emulation), &value);
 
 	return ret ? ret : emulation_set(emulation, DESTINATION(emulation), value);
 }

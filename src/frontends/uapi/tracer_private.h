@@ -190,6 +190,7 @@ struct uapi_trap {
 	struct uapi_cpu cpu;
 	struct uapi_instruction instruction;
 	bool has_vectors;
+	size_t xstate_size;
 	uint64_t address;		   /* that trapped */
 	struct uapi_vma vma;		   /* the one used last */
 	const struct uapi_trap_file *file; /* of that one; NULL: ordinary memory */

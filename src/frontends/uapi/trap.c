@@ -18,6 +18,7 @@
 #include "frontends/uapi/tracer_private.h"
 
 #define NT_X86_XSTATE 0x202
+#define XSTATE_MAX    16384 /* of all that processors have by now */
 /* Debuggers' breakpoints: the processor sets it when an instruction faults. */
 #define FLAG_RESUME (1ULL << 16)
 
@@ -161,18 +162,26 @@ static void store_registers(struct uapi_trap *trap)
 	registers->eflags = trap->cpu.flags & ~FLAG_RESUME;
 }
 
-static int move_vectors(struct uapi_trap *trap, bool store)
+/* The kernel takes all of the area or nothing: its size is what the kernel gave. */
+static int load_vectors(struct uapi_trap *trap)
 {
-	struct iovec area = {trap->cpu.xstate, trap->tracer->layout.size};
+	struct iovec area = {trap->cpu.xstate, XSTATE_MAX};
 
 	if (!trap->cpu.xstate)
-		area.iov_base = trap->cpu.xstate = malloc(area.iov_len);
+		area.iov_base = trap->cpu.xstate = calloc(1, XSTATE_MAX);
 	if (!trap->cpu.xstate)
 		return -ENOMEM;
-	if (ptrace(store ? PTRACE_SETREGSET : PTRACE_GETREGSET, trap->tracee->thread, NT_X86_XSTATE,
-		   &area) < 0)
+	if (ptrace(PTRACE_GETREGSET, trap->tracee->thread, NT_X86_XSTATE, &area) < 0)
 		return -errno;
+	trap->xstate_size = area.iov_len;
 	return 0;
+}
+
+static void store_vectors(struct uapi_trap *trap)
+{
+	struct iovec area = {trap->cpu.xstate, trap->xstate_size};
+
+	ptrace(PTRACE_SETREGSET, trap->tracee->thread, NT_X86_XSTATE, &area);
 }
 
 static void warn(const struct uapi_trap *trap)
@@ -223,7 +232,7 @@ bool uapi_trap_begin(struct uapi_tracer *tracer, struct uapi_tracee *tracee)
 	trap->result = fetch(trap);
 	trap->has_vectors = !trap->result && uapi_instruction_has_vectors(&trap->instruction);
 	if (trap->has_vectors && !trap->result)
-		trap->result = move_vectors(trap, false);
+		trap->result = load_vectors(trap);
 	if (trap->result == -ESRCH)
 		return true;
 	if (trap->result) {
@@ -271,7 +280,7 @@ void uapi_trap_end(struct uapi_trap *trap)
 		signal = SIGBUS;
 	}
 	if (trap->result == 0 && trap->has_vectors)
-		move_vectors(trap, true);
+		store_vectors(trap);
 	if (trap->result != -EOPNOTSUPP) {
 		store_registers(trap);
 		ptrace(PTRACE_SETREGS, tracee->thread, 0, &trap->registers);
