@@ -164,18 +164,18 @@ static int find_regions(struct slot *slot)
 
 static int set_events(struct slot *slot)
 {
-	struct {
-		struct vfio_irq_set head;
-		int fd;
-	} set = {.head = {.argsz = sizeof(set),
-			  .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
-			  .count = 1}};
+	_Alignas(8) uint8_t bytes[sizeof(struct vfio_irq_set) + sizeof(int)] = {0};
+	struct vfio_irq_set *set = (void *)bytes;
+
+	set->argsz = sizeof(bytes);
+	set->flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+	set->count = 1;
 
 	for (unsigned i = 0; i < EVENTS; i++) {
 		slot->events[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		set.head.index = event_indexes[i];
-		set.fd = slot->events[i];
-		if (ioctl(slot->device, VFIO_DEVICE_SET_IRQS, &set) < 0)
+		set->index = event_indexes[i];
+		memcpy(set->data, &slot->events[i], sizeof(int));
+		if (ioctl(slot->device, VFIO_DEVICE_SET_IRQS, set) < 0)
 			return -1;
 	}
 	return 0;
