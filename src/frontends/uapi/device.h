@@ -77,6 +77,12 @@ int uapi_region_write(struct uapi_device *device, uint32_t index, uint64_t offse
 int uapi_worker_new(struct uapi_session *session);
 void uapi_worker_free(struct uapi_session *session);
 
+/*
+ * Whether @fd is an eventfd, and not something else that can be waited for, which is never read
+ * empty: exactly, by its name in /proc.
+ */
+bool uapi_is_eventfd(int fd);
+
 /* A write that an eventfd stands for. */
 struct uapi_ioeventfd {
 	uint32_t index, size;

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -73,6 +72,10 @@ static int fetch(const struct request *request, uint32_t first, uint32_t count, 
 
 		if (number >= 0 && fd < 0)
 			return fd;
+		if (fd >= 0 && !uapi_is_eventfd(fd)) {
+			close(fd);
+			return -EINVAL;
+		}
 		fds[*fetched] = fd;
 	}
 	return 0;
@@ -87,8 +90,8 @@ static void close_all(const int *fds, uint32_t count)
 }
 
 /*
- * What isn't an eventfd is found by the device, all or nothing; so after a failure it is tried
- * again one by one, to know which vectors came before. *@done: of @count.
+ * What the device refuses it refuses all or nothing; so after a failure it is tried again one by
+ * one, to know which vectors came before. *@done: of @count.
  */
 static int hand_on_one_by_one(const struct request *request, uint32_t first, uint32_t count,
 			      const int *fds, uint32_t *done)
@@ -293,13 +296,6 @@ static long error_trigger(const struct request *request)
 	return hand_on(request, 0, 1, NULL);
 }
 
-static bool is_eventfd(int fd)
-{
-	struct stat info;
-
-	return !fstat(fd, &info) && !(info.st_mode & S_IFMT);
-}
-
 static long request_trigger(const struct request *request)
 {
 	struct uapi_session *session = request->device->session;
@@ -319,7 +315,7 @@ static long request_trigger(const struct request *request)
 		fd = uapi_call_get_fd(request->call, request->fds[0]);
 		if (fd < 0)
 			return fd;
-		if (!is_eventfd(fd)) {
+		if (!uapi_is_eventfd(fd)) {
 			close(fd);
 			return -EINVAL;
 		}

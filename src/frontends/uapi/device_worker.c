@@ -12,10 +12,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -268,14 +269,23 @@ static struct ioeventfd *find_free(struct uapi_worker *worker)
 	return worker->ioeventfds ? &worker->ioeventfds[worker->used++] : NULL;
 }
 
+bool uapi_is_eventfd(int fd)
+{
+	static const char name[] = "anon_inode:[eventfd]";
+	char path[32], link[sizeof(name)];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return readlink(path, link, sizeof(link)) == sizeof(name) - 1 &&
+	       !memcmp(link, name, sizeof(name) - 1);
+}
+
 static int duplicate_eventfd(int fd)
 {
-	struct stat info;
 	int copy;
 
 	if (fd < 0)
 		return fd;
-	if (fstat(fd, &info) || info.st_mode & S_IFMT)
+	if (!uapi_is_eventfd(fd))
 		return -EINVAL;
 	copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	return copy < 0 ? -errno : copy;

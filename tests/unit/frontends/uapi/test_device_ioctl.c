@@ -3,6 +3,7 @@
 #include "device_rig.h"
 
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 
 static struct rig rig;
@@ -215,6 +216,7 @@ static void ioeventfds_are_refused(void **state)
 {
 	struct vfio_device_ioeventfd argument = {.argsz = sizeof(argument) - 1, .flags = 4};
 	int event = eventfd(0, 0), null = open("/dev/null", O_RDONLY);
+	int others = epoll_create1(0);
 
 	assert_int_equal(rig_ioctl(&rig, VFIO_DEVICE_IOEVENTFD, &argument), -EINVAL);
 	assert_int_equal(rig_ioctl(&rig, VFIO_DEVICE_IOEVENTFD, NULL), -EFAULT);
@@ -232,6 +234,9 @@ static void ioeventfds_are_refused(void **state)
 	assert_int_equal(ioeventfd(0, 0, 0, 4, -1), -ENODEV);
 	assert_int_equal(ioeventfd(0, 0, 0, 4, 9999), -EBADF);
 	assert_int_equal(ioeventfd(0, 0, 0, 4, null), -EINVAL);
+	/* It can be waited for, but is no eventfd. */
+	assert_int_equal(ioeventfd(0, 0, 0, 4, others), -EINVAL);
+	close(others);
 	close(event);
 	close(null);
 }

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 
 #define NONE	VFIO_IRQ_SET_DATA_NONE
@@ -266,6 +267,7 @@ static void singles(void **state)
 	static const uint32_t indexes[] = {ERR, REQ};
 	uint8_t yes = 1;
 	int wrong = -2, none = -1, null = open("/dev/null", O_WRONLY);
+	int other = epoll_create1(0);
 
 	for (size_t i = 0; i < UVF_ARRAY_SIZE(indexes); i++) {
 		uint32_t index = indexes[i];
@@ -275,6 +277,7 @@ static void singles(void **state)
 		assert_int_equal(set_events(index, 0, 0, NULL), -EINVAL);
 		assert_int_equal(set_events(index, 0, 1, &wrong), -EINVAL);
 		assert_int_equal(set_events(index, 0, 1, &null), -EINVAL);
+		assert_int_equal(set_events(index, 0, 1, &other), -EINVAL);
 		assert_int_equal(set_events(index, 0, 1, &none), 0);
 		assert_int_equal(rig_set_irqs(&rig, BOOL | TRIGGER, index, 0, 1, &yes, 1), 0);
 		assert_int_equal(set_events(index, 0, 1, &events[i]), 0);
@@ -299,6 +302,7 @@ static void singles(void **state)
 	rig.device = &rig.devices[2];
 	assert_int_equal(set_events(ERR, 0, 1, events), -EINVAL); /* not PCI Express */
 	close(null);
+	close(other);
 }
 
 static void device_is_asked_for_again_and_again(void **state)
