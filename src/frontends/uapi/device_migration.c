@@ -247,15 +247,19 @@ static int report_piece(struct uapi_device *device, struct uapi_call *call,
 			uint64_t offset, uint64_t size, uint64_t *bitmap)
 {
 	uint64_t bytes = uvf_dirty_bitmap_size(size, report->page_size);
+	uint64_t at = report->bitmap + offset / report->page_size / 8;
 	uvf_iova_t iova = report->iova + offset;
+	uint8_t byte;
 	int ret;
 
+	/* All of the bitmap has to be there: no program can make this go on for long by a range. */
+	if (uapi_call_read(call, at, &byte, sizeof(byte)))
+		return -EFAULT;
 	memset(bitmap, 0, bytes);
 	ret = uvf_device_logging_report(device->dev, iova, size, report->page_size, bitmap, bytes);
 	if (ret)
 		return ret;
-	ret = add_to_bitmap(call, report->bitmap + offset / report->page_size / 8, bitmap,
-			    bytes / 8);
+	ret = add_to_bitmap(call, at, bitmap, bytes / 8);
 	if (ret)
 		uvf_device_logging_restore(device->dev, iova, size, report->page_size, bitmap);
 	return ret;

@@ -280,6 +280,9 @@ static void what_was_written(void **state)
 	bitmap[0] = 0;
 	assert_int_equal(report(0, 1ULL << 20, 4096, bitmap), 0);
 	assert_int_equal(bitmap[0], 0);
+	/* Not all of 2^63 bytes is looked through with nothing to put it into. */
+	assert_int_equal(report(0, 1ULL << 63, 4096, (void *)8), -EFAULT);
+	assert_int_equal(report(0, 1ULL << 63, 4096, cliff), -EFAULT);
 	/* In larger pages, from the middle. */
 	assert_int_equal(uvf_dma_write(dev, UVF_PASID_NONE, 5 * 4096, "x", 1), 0);
 	assert_int_equal(report(4 * 4096, 8 * 4096, 8192, bitmap), 0);
