@@ -75,7 +75,7 @@ int uapi_ioas_vaddr_invalidate(struct uapi_ioas *ioas, uint64_t first, uint64_t 
 			       uint64_t *size);
 int uapi_ioas_vaddr_replace(struct uapi_ioas *ioas, struct uapi_call *call, uint64_t iova,
 			    uint64_t size, uint64_t vaddr);
-/* Whether any mapping is invalid so: the kernel then lets no group join. */
+/* Whether any mapping is invalid so: the kernel then lets no group join. Never waits. */
 bool uapi_ioas_has_invalid_vaddr(struct uapi_ioas *ioas);
 
 /*

@@ -39,8 +39,8 @@ struct uapi_ioas {
 
 	pthread_mutex_t lock;
 	struct uvf_interval_map map;
-	uint64_t bytes;	  /* mapped */
-	uint64_t invalid; /* mappings with vaddr_invalid */
+	uint64_t bytes;	      /* mapped */
+	atomic_ulong invalid; /* mappings with vaddr_invalid; read without the lock, too */
 	struct uapi_programs programs;
 };
 

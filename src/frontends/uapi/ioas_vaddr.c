@@ -43,12 +43,7 @@ int uapi_ioas_vaddr_invalidate(struct uapi_ioas *ioas, uint64_t first, uint64_t 
 
 bool uapi_ioas_has_invalid_vaddr(struct uapi_ioas *ioas)
 {
-	bool has;
-
-	pthread_mutex_lock(&ioas->lock);
-	has = ioas->invalid > 0;
-	pthread_mutex_unlock(&ioas->lock);
-	return has;
+	return atomic_load(&ioas->invalid) > 0;
 }
 
 /* ---- Replacing ---- */

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include "frontends/uapi/ioas_private.h"
 #include "ioas_rig.h"
 
 #define RW UVF_PROT_RW
@@ -145,12 +146,25 @@ static void another_process(void **unused)
 	}
 }
 
+/* Groups that join ask with the topology lock, which never waits for a mapping or an unmapping. */
+static void asking_never_waits(void **unused)
+{
+	struct rig rig;
+
+	rig_new(&rig, NULL);
+	pthread_mutex_lock(&rig.ioas->lock);
+	assert_false(uapi_ioas_has_invalid_vaddr(rig.ioas));
+	pthread_mutex_unlock(&rig.ioas->lock);
+	rig_free(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(states),
 		cmocka_unit_test(moves),
 		cmocka_unit_test(another_process),
+		cmocka_unit_test(asking_never_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
