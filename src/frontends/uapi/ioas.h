@@ -58,6 +58,12 @@ int uapi_ioas_copy(struct uapi_ioas *ioas, uint64_t iova, uint64_t size, unsigne
  * (the caller says what its interface says of it).
  */
 int uapi_ioas_unmap(struct uapi_ioas *ioas, uint64_t first, uint64_t last, uint64_t *unmapped);
+/*
+ * The same, which adds to @bitmap what was dirty there until then, a bit for each page of the
+ * smallest size. Errors: also uvf_unmap_dirty()'s, with nothing unmapped.
+ */
+int uapi_ioas_unmap_dirty(struct uapi_ioas *ioas, uint64_t first, uint64_t last, uint64_t *unmapped,
+			  uint64_t *bitmap, uint64_t bitmap_size);
 /* Whether a mapping begins before @first and reaches it, or reaches past @last. */
 bool uapi_ioas_cuts(struct uapi_ioas *ioas, uint64_t first, uint64_t last);
 /* The first mapping, as it was asked for, that reaches into [first, last]; false: there is none. */

@@ -2,6 +2,7 @@
 /* Unmapping: whole mappings only. */
 #include <errno.h>
 #include <stdlib.h>
+#include <uvfio/dirty.h>
 
 #include "frontends/uapi/ioas_private.h"
 
@@ -44,6 +45,25 @@ int uapi_ioas_unmap_locked(struct uapi_ioas *ioas, uint64_t first, uint64_t last
 	if (extent.first <= extent.last)
 		return uvf_unmap(ioas->space, extent.first, extent.last - extent.first + 1, NULL);
 	return 0;
+}
+
+int uapi_ioas_unmap_dirty(struct uapi_ioas *ioas, uint64_t first, uint64_t last, uint64_t *unmapped,
+			  uint64_t *bitmap, uint64_t bitmap_size)
+{
+	struct uvf_iova_range extent;
+	int error = -ENOENT;
+
+	*unmapped = 0;
+	pthread_mutex_lock(&ioas->lock);
+	if (!uapi_ioas_is_cut(ioas, first, last))
+		error = uvf_unmap_dirty(ioas->space, first, last - first + 1, NULL,
+					uapi_ioas_granule(ioas), bitmap, bitmap_size);
+	if (!error) {
+		*unmapped = forget(ioas, first, last, &extent);
+		ioas->bytes -= *unmapped;
+	}
+	pthread_mutex_unlock(&ioas->lock);
+	return error;
 }
 
 int uapi_ioas_unmap(struct uapi_ioas *ioas, uint64_t first, uint64_t last, uint64_t *unmapped)

@@ -269,14 +269,11 @@ static int unmap_type1(const struct uapi_type1 *type1, struct uapi_call *call, s
 	}
 	if (unmap->flags & VFIO_DMA_UNMAP_FLAG_VADDR)
 		return uapi_ioas_vaddr_invalidate(type1->ioas, unmap->first, unmap->last, unmapped);
-	if (unmap->flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP) {
-		/* All: what is written between now and then would be lost. */
-		ret = uapi_dirty_write_bitmap(type1->ioas, call, unmap->first, unmap->last,
-					      &unmap->bitmap, true);
-		if (ret)
-			return ret;
-	}
-	ret = uapi_ioas_unmap(type1->ioas, unmap->first, unmap->last, unmapped);
+	if (unmap->flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP)
+		ret = uapi_dirty_unmap(type1->ioas, call, unmap->first, unmap->last, &unmap->bitmap,
+				       unmapped);
+	else
+		ret = uapi_ioas_unmap(type1->ioas, unmap->first, unmap->last, unmapped);
 	return ret == -ENOENT ? -EINVAL : ret; /* another thread has mapped across an end */
 }
 

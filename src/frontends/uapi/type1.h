@@ -17,12 +17,12 @@
 int uapi_dirty_check_bitmap(const struct vfio_bitmap *bitmap, uint64_t size);
 
 /*
- * Tells which pages of [first, last] were written since it was last asked, or, with @all, which are
- * mapped: words of the bitmap that no mapping reaches are left alone. What can't be told stays to
- * be told. Errors: -EINVAL (cuts a mapping), -EFAULT.
+ * Unmaps [first, last] and tells which pages of it were written since it was last asked; words of
+ * the bitmap that no mapping reaches are left alone. Errors, with nothing unmapped and what can't
+ * be told still to be told: -EINVAL (off), -ENOENT (cuts a mapping), -ENOMEM, -EFAULT.
  */
-int uapi_dirty_write_bitmap(struct uapi_ioas *ioas, struct uapi_call *call, uint64_t first,
-			    uint64_t last, const struct vfio_bitmap *bitmap, bool all);
+int uapi_dirty_unmap(struct uapi_ioas *ioas, struct uapi_call *call, uint64_t first, uint64_t last,
+		     const struct vfio_bitmap *bitmap, uint64_t *unmapped);
 
 /* VFIO_IOMMU_DIRTY_PAGES. */
 long uapi_dirty_ioctl(const struct uapi_type1 *type1, struct uapi_call *call, uint64_t argument);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <uvfio/dirty.h>
 
@@ -40,18 +41,6 @@ int uapi_dirty_check_bitmap(const struct vfio_bitmap *bitmap, uint64_t size)
 	return 0;
 }
 
-/* Bits [from, to) of the word that begins at bit @start. */
-static uint64_t word_mask(uint64_t start, uint64_t from, uint64_t to)
-{
-	uint64_t mask = UINT64_MAX;
-
-	if (from > start)
-		mask &= UINT64_MAX << (from - start);
-	if (to < start + WORD_BITS)
-		mask &= UINT64_MAX >> (start + WORD_BITS - to);
-	return mask;
-}
-
 /* A bitmap as it is being written: where in the program, and which page its bit 0 is. */
 struct writer {
 	struct uapi_call *call;
@@ -59,7 +48,7 @@ struct writer {
 	uint64_t data;
 	uint64_t base; /* an IOVA */
 	uint64_t page_size;
-	bool all;
+	unsigned flags; /* UVF_DIRTY_* */
 };
 
 static size_t words_of(uint64_t bits)
@@ -67,21 +56,15 @@ static size_t words_of(uint64_t bits)
 	return (size_t)((bits + WORD_BITS - 1) / WORD_BITS);
 }
 
-/* Bits [bit, end) as words: those from @first on that are dirty. */
-static int fill_words(const struct writer *writer, uint64_t *words, uint64_t bit, uint64_t first,
-		      uint64_t end)
+/* Bits [bit, end) as words: those that are dirty. */
+static int fill_words(const struct writer *writer, uint64_t *words, uint64_t bit, uint64_t end)
 {
 	size_t count = words_of(end - bit);
 
-	if (writer->all) {
-		for (size_t i = 0; i < count; i++)
-			words[i] = word_mask(bit + i * WORD_BITS, first, end);
-		return 0;
-	}
 	memset(words, 0, count * sizeof(uint64_t));
 	return uvf_dirty_report(writer->space, writer->base + bit * writer->page_size,
-				(end - bit) * writer->page_size, writer->page_size, 0, words,
-				count * sizeof(uint64_t));
+				(end - bit) * writer->page_size, writer->page_size, writer->flags,
+				words, count * sizeof(uint64_t));
 }
 
 static int write_words(const struct writer *writer, uint64_t *words, uint64_t bit, uint64_t first,
@@ -97,7 +80,7 @@ static int write_words(const struct writer *writer, uint64_t *words, uint64_t bi
 	if (!ret)
 		ret = uapi_call_write(writer->call, address, words,
 				      words_of(end - bit) * sizeof(uint64_t));
-	if (ret && !writer->all) {
+	if (ret && !(writer->flags & UVF_DIRTY_KEEP)) {
 		words[0] = own;
 		uvf_dirty_restore(writer->space, writer->base + bit * writer->page_size,
 				  (end - bit) * writer->page_size, writer->page_size, words);
@@ -118,7 +101,7 @@ static int write_mapping(const struct writer *writer, uint64_t first, uint64_t e
 
 	for (; bit < end; bit = next) {
 		next = end - bit > step ? bit + step : end;
-		ret = fill_words(writer, words, bit, first, next);
+		ret = fill_words(writer, words, bit, next);
 		if (!ret)
 			ret = write_words(writer, words, bit, first, next);
 		if (ret)
@@ -127,8 +110,9 @@ static int write_mapping(const struct writer *writer, uint64_t first, uint64_t e
 	return 0;
 }
 
-int uapi_dirty_write_bitmap(struct uapi_ioas *ioas, struct uapi_call *call, uint64_t first,
-			    uint64_t last, const struct vfio_bitmap *bitmap, bool all)
+/* Tells which pages of [first, last] were written since it was last asked. */
+static int write_bitmap(struct uapi_ioas *ioas, struct uapi_call *call, uint64_t first,
+			uint64_t last, const struct vfio_bitmap *bitmap, unsigned flags)
 {
 	const struct writer writer = {
 		.call = call,
@@ -136,7 +120,7 @@ int uapi_dirty_write_bitmap(struct uapi_ioas *ioas, struct uapi_call *call, uint
 		.data = (uintptr_t)bitmap->data,
 		.base = first,
 		.page_size = bitmap->pgsize,
-		.all = all,
+		.flags = flags,
 	};
 	struct uvf_iova_range mapping;
 	uint64_t next = first;
@@ -157,6 +141,52 @@ int uapi_dirty_write_bitmap(struct uapi_ioas *ioas, struct uapi_call *call, uint
 		next = mapping.last + 1;
 	}
 	return 0;
+}
+
+/* Adds to the program's bitmap, and leaves the words alone in which nothing is. */
+static int add_words(struct uapi_call *call, uint64_t data, const uint64_t *words, size_t count)
+{
+	uint64_t theirs[WORDS_AT_A_TIME];
+
+	for (size_t first = 0, end; first < count; first = end) {
+		uint64_t address;
+
+		while (first < count && !words[first])
+			first++;
+		address = data + first * sizeof(*words);
+		for (end = first; end < count && end - first < WORDS_AT_A_TIME && words[end]; end++)
+			continue;
+		if (uapi_call_read(call, address, theirs, (end - first) * sizeof(*words)))
+			return -EFAULT;
+		for (size_t i = first; i < end; i++)
+			theirs[i - first] |= words[i];
+		if (uapi_call_write(call, address, theirs, (end - first) * sizeof(*words)))
+			return -EFAULT;
+	}
+	return 0;
+}
+
+/*
+ * The program's bitmap is written before, while there is a way back; what was written by the time
+ * that the mappings are gone is then added.
+ */
+int uapi_dirty_unmap(struct uapi_ioas *ioas, struct uapi_call *call, uint64_t first, uint64_t last,
+		     const struct vfio_bitmap *bitmap, uint64_t *unmapped)
+{
+	size_t count = words_of((last - first) / bitmap->pgsize + 1);
+	uint64_t *words = calloc(count, sizeof(*words));
+	int ret;
+
+	if (!words)
+		return -ENOMEM;
+	ret = write_bitmap(ioas, call, first, last, bitmap, UVF_DIRTY_KEEP);
+	if (!ret)
+		ret = uapi_ioas_unmap_dirty(ioas, first, last, unmapped, words,
+					    count * sizeof(*words));
+	if (!ret)
+		ret = add_words(call, (uintptr_t)bitmap->data, words, count);
+	free(words);
+	return ret;
 }
 
 static long get_bitmap(const struct uapi_type1 *type1, struct uapi_call *call, uint64_t argument,
@@ -183,7 +213,7 @@ static long get_bitmap(const struct uapi_type1 *type1, struct uapi_call *call, u
 		return -EINVAL;
 	if (!uvf_dirty_is_on(uapi_ioas_space(type1->ioas)))
 		return -EINVAL;
-	return uapi_dirty_write_bitmap(type1->ioas, call, range.iova, last, &range.bitmap, false);
+	return write_bitmap(type1->ioas, call, range.iova, last, &range.bitmap, 0);
 }
 
 long uapi_dirty_ioctl(const struct uapi_type1 *type1, struct uapi_call *call, uint64_t argument)

@@ -3,6 +3,7 @@
 #include "helpers.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <uvfio/dma.h>
 
 #define READ_WRITE (VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)
@@ -282,12 +283,13 @@ static void test_unmap(void **state)
 			 -EINVAL);
 	assert_int_equal(unmap_with(world, opened.container, &unmap, 0, 5 * PAGE, &word, 8),
 			 -EINVAL);
+	write_page(world, 5);
 	assert_int_equal(unmap_with(world, opened.container, &unmap, 0, 8 * PAGE, (uint64_t *)8, 8),
 			 -EFAULT);
 	assert_int_equal(world_available(world, opened.container), 65534);
 	assert_int_equal(unmap_with(world, opened.container, &unmap, 0, 8 * PAGE, &word, 8), 0);
 	assert_int_equal(unmap.size, 2 * PAGE);
-	assert_int_equal(word, 3ULL << 4);
+	assert_int_equal(word, 1ULL << 5);
 	assert_int_equal(world_available(world, opened.container), 65535);
 	/* Without a bitmap it goes as ever. */
 	assert_int_equal(world_map(world, opened.container, READ_WRITE, 0, PAGE, memory), 0);
@@ -295,6 +297,39 @@ static void test_unmap(void **state)
 			 0);
 	assert_int_equal(size, PAGE);
 	world_close_all(world, &opened);
+}
+
+/* Only what was written, in as many words as there are; those of no mapping stay. */
+static void test_unmap_large(void **state)
+{
+	struct world *world = *state;
+	struct opened opened = open_with_dma(world, VFIO_TYPE1v2_IOMMU);
+	const uint64_t pages = 2 * 512 * 64, count = pages / 64;
+	uint64_t *words = malloc((count + 1) * sizeof(*words));
+	void *much = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct unmap unmap;
+
+	memset(words, 0xff, (count + 1) * sizeof(*words));
+	assert_int_equal(world_map(world, opened.container, READ_WRITE, 0, pages * PAGE, much), 0);
+	assert_int_equal(dirty(world, opened.container, START), 0);
+	for (uint64_t page = 0; page < 600 * 64; page += 64)
+		write_page(world, page);
+	write_page(world, 700 * 64 + 1);
+	write_page(world, pages - 1);
+	assert_int_equal(unmap_with(world, opened.container, &unmap, 0, (pages + 64) * PAGE, words,
+				    (count + 1) * sizeof(*words)),
+			 0);
+	assert_int_equal(unmap.size, pages * PAGE);
+	for (uint64_t i = 0; i < count; i++)
+		assert_true(words[i] == (i < 600	  ? 1
+					 : i == 700	  ? 2
+					 : i + 1 == count ? 1ULL << 63
+							  : 0));
+	assert_true(words[count] == UINT64_MAX);
+	world_close_all(world, &opened);
+	free(words);
+	munmap(much, pages * PAGE);
 }
 
 int main(void)
@@ -307,6 +342,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_large, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_pointer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unmap, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unmap_large, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
