@@ -45,8 +45,10 @@ static int make_room(struct uvf_state_writer *writer, size_t size)
 /* There is room. */
 static void append(struct uvf_state_writer *writer, const void *bytes, size_t size)
 {
-	if (size)
-		memcpy(writer->bytes + writer->end, bytes, size);
+	if (!size)
+		return;
+	assert(writer->bytes && size <= writer->capacity - writer->end);
+	memcpy(writer->bytes + writer->end, bytes, size);
 	writer->end += size;
 }
 
