@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/pci_regs.h>
 #include <pthread.h>
 #include <signal.h>
@@ -236,11 +237,25 @@ static int run_case(const char *self, const struct trap_case *one)
 	return 0;
 }
 
+static void become_user(void)
+{
+	if (geteuid() == 0 &&
+	    (setgroups(0, NULL) || setresgid(1000, 1000, 1000) || setresuid(1000, 1000, 1000))) {
+		perror("becoming an ordinary user");
+		exit(77); /* skipped */
+	}
+}
+
+/* TRAP_ONLY names one case. */
 int main(int argc, char **argv)
 {
 	const char *only = getenv("TRAP_ONLY");
 	int failed = 0;
 
+	if (argc > 1 && strcmp(argv[1], "user") == 0) {
+		become_user();
+		argc = 1;
+	}
 	for (size_t i = 0; i < trap_case_count; i++) {
 		if (argc > 1 && strcmp(argv[1], trap_cases[i].name) == 0) {
 			alarm(CASE_SECONDS);

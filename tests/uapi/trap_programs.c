@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -402,6 +403,17 @@ static void mapping_threads(void)
 		CHECK(pthread_join(all[i], NULL) == 0);
 }
 
+/* A child that ends when its parent does. */
+static pid_t fork_child(void)
+{
+	pid_t child = fork();
+
+	CHECK(child >= 0);
+	if (child == 0)
+		CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+	return child;
+}
+
 static void forks(void)
 {
 	pid_t child;
@@ -409,11 +421,11 @@ static void forks(void)
 
 	map_all();
 	AT(uint64_t, MORE) = 5;
-	child = fork();
+	child = fork_child();
 	if (child == 0) {
 		CHECK(AT(uint64_t, MORE) == 5);
 		AT(uint64_t, MORE) = 6;
-		child = fork();
+		child = fork_child();
 		if (child == 0)
 			_exit(AT(uint64_t, MORE) == 6 ? 7 : 1);
 		wait_for(child, 7 << 8);
@@ -426,13 +438,13 @@ static void forks(void)
 		_exit(AT(uint64_t, MORE) == 6 ? 9 : 1);
 	wait_for(child, 9 << 8);
 	/* One that another kills; one that faults. */
-	child = fork();
+	child = fork_child();
 	if (child == 0)
 		for (;;)
 			AT(uint64_t, COUNTER);
 	CHECK(kill(child, SIGKILL) == 0);
 	wait_for(child, SIGKILL);
-	child = fork();
+	child = fork_child();
 	if (child == 0) {
 		AT(uint64_t, MORE);
 		signal(SIGSEGV, SIG_DFL);
@@ -447,7 +459,7 @@ static void pidfds(void)
 {
 	map_all();
 	for (int i = 0; i < 100; i++) {
-		pid_t child = fork();
+		pid_t child = fork_child();
 		struct pollfd poll_child = {.events = POLLIN};
 		int status;
 
@@ -504,10 +516,16 @@ static void stops(void)
 	int status;
 
 	map_all();
-	child = fork();
-	if (child == 0)
+	child = fork_child();
+	/* A group whose processes all have parents elsewhere isn't stopped by a terminal's signal.
+	 */
+	if (child == 0) {
+		CHECK(setpgid(0, 0) == 0);
 		for (;;)
 			AT(uint64_t, COUNTER);
+	}
+	while (AT(uint64_t, COUNTER) < 4 || getpgid(child) != child)
+		continue;
 	for (int i = 0; i < 10; i++) {
 		uint64_t before;
 
@@ -531,7 +549,7 @@ static void stops(void)
 static void stops_while_mapping(void)
 {
 	int fd = open_device(0), status;
-	pid_t child = fork();
+	pid_t child = fork_child();
 
 	if (child == 0)
 		for (;;)
@@ -554,7 +572,7 @@ static void killed_while_mapping(void)
 
 	for (int i = 0; i < 50; i++) {
 		pthread_t thread;
-		pid_t child = fork();
+		pid_t child = fork_child();
 
 		if (child == 0) {
 			for (int j = 0; j < 4; j++)
@@ -572,7 +590,7 @@ static void killed_while_mapping(void)
 static void debugged(void)
 {
 	int fd = open_device(0), status;
-	pid_t child = fork();
+	pid_t child = fork_child();
 
 	if (child == 0) {
 		void *at;

@@ -45,7 +45,6 @@ struct uapi_trap_worker;
 struct uapi_bell {
 	pid_t pid;
 	int pidfd;
-	void *stack;
 };
 /* On the tracer's thread, as the next three. Errors: those of clone(2) and ptrace(2). */
 int uapi_bell_new(struct uapi_bell *bell);
