@@ -9,6 +9,7 @@
 #include <json-c/json.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -37,6 +38,19 @@ struct control {
 
 /* ---- The socket ---- */
 
+/*
+ * Whether who listened is gone. What a killed process had forked may be dying still, with a copy of
+ * its socket.
+ */
+static bool is_orphaned(int fd)
+{
+	struct ucred listener;
+	socklen_t size = sizeof(listener);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &listener, &size) && listener.pid > 0 &&
+	       kill(listener.pid, 0) && errno == ESRCH;
+}
+
 /* Whether a socket that nobody listens at is in the way. */
 static bool is_stale(const struct sockaddr_un *address)
 {
@@ -47,8 +61,10 @@ static bool is_stale(const struct sockaddr_un *address)
 	if (lstat(address->sun_path, &there) || !S_ISSOCK(there.st_mode))
 		return false;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	stale = connect(fd, (const struct sockaddr *)address, sizeof(*address)) &&
-		errno == ECONNREFUSED;
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)))
+		stale = errno == ECONNREFUSED;
+	else
+		stale = is_orphaned(fd);
 	close(fd);
 	return stale;
 }

@@ -503,6 +503,20 @@ class Control(Case):
                      f"--control: {self.socket}: Address already in use")
         self.ctl("list")
 
+    def test_a_socket_whose_listener_died_is_replaced(self):
+        # Someone else has a copy of it, and so it can be connected to.
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(self.socket)
+        child = os.fork()
+        if not child:
+            listener.listen()
+            os._exit(0)
+        os.waitpid(child, 0)
+        self.connect()
+        self.run_with_control()
+        self.assertEqual(len(self.ctl("devices")), 2)
+
     def test_serving(self):
         served = self.path("s")
         process = subprocess.Popen(

@@ -184,7 +184,10 @@ class Faults:
     def test_a_register_is_slow(self):
         driver = self.open(slots=2)
         driver.ctl("inject", f"read-slow,device={FIRST},region=bar0,us=60000000")
-        self.check(driver, ("0 read-slowly", "ok"), ("1 copy", RIGHT), ("1 read bar0 8 1", "0x33"))
+        self.check(driver, ("0 read-slowly", "ok"))
+        while "hits=1" not in driver.ctl("list"):
+            pass  # its thread hasn't begun
+        self.check(driver, ("1 copy", RIGHT), ("1 read bar0 8 1", "0x33"))
         # The device itself answers others too.
         self.check(driver, ("0 read config 0 4", "0x20218086"), ("0 copy", RIGHT))
         driver.ctl("inject", f"write-slow,device={SECOND},us=1000,count=3")
