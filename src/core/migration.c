@@ -245,7 +245,13 @@ static int stop_and_copy(struct uvf_device *dev)
 	int ret = stop(dev);
 
 	dev->migration->initial = 0;
-	return ret ? ret : save_all(dev);
+	if (ret)
+		return ret;
+	ret = save_all(dev);
+	/* It is where it was, where nothing is stopped. */
+	if (ret)
+		start(dev);
+	return ret;
 }
 
 static int end_copy(struct uvf_device *dev)
