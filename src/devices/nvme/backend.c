@@ -31,6 +31,16 @@ int nvme_backend_init(struct nvme_backend *backend, const struct nvme_backend_co
 	return 0;
 }
 
+int nvme_backend_claim(struct nvme_backend *backend, struct uvf_error *error)
+{
+	return backend->ops->claim ? backend->ops->claim(backend, error) : 0;
+}
+
+int nvme_backend_release(struct nvme_backend *backend)
+{
+	return backend->ops->release ? backend->ops->release(backend) : 0;
+}
+
 void nvme_backend_close(struct nvme_backend *backend)
 {
 	if (backend)

@@ -85,6 +85,9 @@ struct nvme_backend_ops {
 	int (*open_channel)(struct nvme_backend *backend, unsigned depth,
 			    struct nvme_channel **channelp, struct uvf_error *error);
 	void (*close)(struct nvme_backend *backend);
+	/* NULL: it is always ours. */
+	int (*claim)(struct nvme_backend *backend, struct uvf_error *error);
+	int (*release)(struct nvme_backend *backend);
 };
 
 /* What the controller may know of its storage. Constant from open to close. */
@@ -124,6 +127,7 @@ struct nvme_file_config {
 	const char *path;
 	bool direct;   /* past the page cache: O_DIRECT */
 	bool no_lock;  /* for file systems that have no locks */
+	bool later;    /* locked by nvme_backend_claim() only */
 	bool no_uring; /* tests: as where io_uring is not available */
 };
 
@@ -143,6 +147,14 @@ int nvme_backend_open_mem(const struct nvme_backend_config *config, uint64_t siz
 /* Moves no data: a read leaves the driver's memory as it was. Errors: -EINVAL (size), -ENOMEM. */
 int nvme_backend_open_null(const struct nvme_backend_config *config, uint64_t size,
 			   struct nvme_backend **backendp, struct uvf_error *error);
+/*
+ * Whose storage it is: nothing may be in flight. A backend that was opened is claimed. Release puts
+ * what was written on stable storage and lets another process have it; afterwards only claim and
+ * close are allowed. Both do nothing where it is so already.
+ * Errors: claim -EBUSY (in use by another process); release -EIO, -ENOSPC... (it stays claimed).
+ */
+int nvme_backend_claim(struct nvme_backend *backend, struct uvf_error *error);
+int nvme_backend_release(struct nvme_backend *backend);
 /* All channels must have been closed. NULL is allowed. */
 void nvme_backend_close(struct nvme_backend *backend);
 

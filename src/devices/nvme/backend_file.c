@@ -29,25 +29,49 @@
 #define LOCK_WAIT_MS 500
 #define LOCK_TRY_MS  10
 
-static int lock(int fd, const struct nvme_file_config *config, struct uvf_error *error)
+/* #syscalls: fcntl clock_nanosleep nanosleep */
+static int file_claim(struct nvme_backend *backend, struct uvf_error *error)
 {
 	static const struct timespec pause = {.tv_nsec = LOCK_TRY_MS * 1000000L};
+	struct file_backend *file = (struct file_backend *)backend;
 	struct flock whole = {
-		.l_type = config->common.read_only ? F_RDLCK : F_WRLCK,
+		.l_type = backend->read_only ? F_RDLCK : F_WRLCK,
 		.l_whence = SEEK_SET,
 	};
 
-	if (config->no_lock)
-		return 0;
-	for (int waited = 0; fcntl(fd, F_OFD_SETLK, &whole) < 0; waited += LOCK_TRY_MS) {
+	for (int waited = 0;
+	     !file->claimed && !file->no_lock && fcntl(file->fd, F_OFD_SETLK, &whole) < 0;
+	     waited += LOCK_TRY_MS) {
 		if (errno != EAGAIN && errno != EACCES)
-			return uvf_fail(error, -errno, "%s: can't be locked: %s", config->path,
+			return uvf_fail(error, -errno, "%s: can't be locked: %s", file->path,
 					strerror(errno));
 		if (waited >= LOCK_WAIT_MS)
-			return uvf_fail(error, -EBUSY, "%s: in use by another process",
-					config->path);
+			return uvf_fail(error, -EBUSY, "%s: in use by another process", file->path);
 		nanosleep(&pause, NULL);
 	}
+	file->claimed = true;
+	return 0;
+}
+
+/*
+ * Whoever has the file next may be another machine: it must not wait in our cache.
+ * #syscalls: fdatasync fcntl
+ */
+static int file_release(struct nvme_backend *backend)
+{
+	struct file_backend *file = (struct file_backend *)backend;
+	struct flock whole = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+	int lost = atomic_load(&file->lost_writes);
+
+	if (!file->claimed)
+		return 0;
+	if (lost)
+		return lost;
+	if (!backend->read_only && fdatasync(file->fd) < 0)
+		return -errno;
+	if (!file->no_lock && fcntl(file->fd, F_OFD_SETLK, &whole) < 0)
+		return -errno;
+	file->claimed = false;
 	return 0;
 }
 
@@ -201,7 +225,8 @@ static int set_up(struct file_backend *file, const struct nvme_file_config *conf
 	uint64_t size = 0;
 	int ret;
 
-	ret = lock(file->fd, config, error);
+	base->read_only = config->common.read_only;
+	ret = config->later ? 0 : file_claim(base, error);
 	if (ret == 0)
 		ret = get_size(file->fd, st, config->path, &size, error);
 	if (ret == 0)
@@ -253,12 +278,15 @@ static void file_close(struct nvme_backend *backend)
 
 	munmap(file->zeroes, ZEROES_SIZE);
 	close(file->fd);
+	free(file->path);
 	free(file);
 }
 
 static const struct nvme_backend_ops file_ops = {
 	.open_channel = open_channel,
 	.close = file_close,
+	.claim = file_claim,
+	.release = file_release,
 };
 
 int nvme_backend_open_file(const struct nvme_file_config *config, struct nvme_backend **backendp,
@@ -283,14 +311,17 @@ int nvme_backend_open_file(const struct nvme_file_config *config, struct nvme_ba
 		.max_io_size = MAX_IO_SIZE,
 	};
 	file->fd = fd;
+	file->path = strdup(config->path);
+	file->no_lock = config->no_lock;
 	file->direct = config->direct;
 	file->no_uring = config->no_uring;
 	file->block_device = S_ISBLK(st.st_mode);
 	file->log = config->common.log;
 	file->who = config->common.who;
-	ret = set_up(file, config, &st, error);
+	ret = file->path ? set_up(file, config, &st, error) : uvf_fail(error, -ENOMEM, "no memory");
 	if (ret < 0) {
 		close(fd);
+		free(file->path);
 		free(file);
 		return ret;
 	}

@@ -29,6 +29,9 @@ struct file_backend {
 	char *zeroes; /* ZEROES_SIZE of them, read-only, aligned to a page */
 	struct uvf_log log;
 	const char *who;
+	char *path;
+	bool no_lock;
+	bool claimed; /* locked, or as good as */
 
 	/* Learnt on the way, by any channel. */
 	atomic_bool no_block_discard, no_punch, no_zero_range;
