@@ -47,10 +47,16 @@ static void enable(struct nvme *ctrl, const struct nvme_registers *registers)
 	struct nvme_sq *sq = &ctrl->sqs[0];
 	uint32_t sq_size = (registers->aqa & 0xfff) + 1;
 	uint32_t cq_size = (registers->aqa >> 16 & 0xfff) + 1;
+	struct uvf_error error;
 	int ret;
 
 	if (why) {
 		nvme_fatal(ctrl, why);
+		return;
+	}
+	/* After a migration, another process may have it. */
+	if (nvme_storage_claim(ctrl, &error)) {
+		nvme_fatal(ctrl, error.text);
 		return;
 	}
 	cq->ring = (struct nvme_ring){
@@ -74,16 +80,8 @@ static void enable(struct nvme *ctrl, const struct nvme_registers *registers)
 	pthread_mutex_unlock(&ctrl->state_lock);
 }
 
-static void disable(struct nvme *ctrl)
+void nvme_queues_drop(struct nvme *ctrl)
 {
-	atomic_store(&ctrl->live, false);
-	for (unsigned i = 0; i < ctrl->poller_count; i++) {
-		nvme_poller_enter(&ctrl->pollers[i]);
-		nvme_slots_abort(&ctrl->pollers[i], NULL, NVME_SC_SQ_DELETED);
-		nvme_poller_leave(&ctrl->pollers[i]);
-	}
-	for (unsigned i = 0; i < ctrl->poller_count; i++)
-		nvme_poller_quiesce(&ctrl->pollers[i]);
 	ctrl->deleting = 0;
 	for (unsigned id = 0; id < NVME_QUEUES; id++)
 		nvme_sq_stop(ctrl, &ctrl->sqs[id]);
@@ -98,6 +96,19 @@ static void disable(struct nvme *ctrl)
 	atomic_store(&ctrl->shadowed, false);
 	nvme_events_reset(ctrl);
 	nvme_features_reset(ctrl);
+}
+
+static void disable(struct nvme *ctrl)
+{
+	atomic_store(&ctrl->live, false);
+	for (unsigned i = 0; i < ctrl->poller_count; i++) {
+		nvme_poller_enter(&ctrl->pollers[i]);
+		nvme_slots_abort(&ctrl->pollers[i], NULL, NVME_SC_SQ_DELETED);
+		nvme_poller_leave(&ctrl->pollers[i]);
+	}
+	for (unsigned i = 0; i < ctrl->poller_count; i++)
+		nvme_poller_quiesce(&ctrl->pollers[i]);
+	nvme_queues_drop(ctrl);
 	for (unsigned i = 0; i < ctrl->poller_count; i++)
 		nvme_poller_release(&ctrl->pollers[i]);
 }
@@ -202,6 +213,7 @@ int nvme_reset(struct uvf_device *dev, enum uvf_reset kind)
 	struct nvme_registers *registers = &ctrl->registers;
 	int ret;
 
+	ctrl->bus_mastering = false;
 	atomic_store(&ctrl->bus_master, false);
 	pthread_mutex_lock(&ctrl->state_lock);
 	registers->cc = registers->aqa = 0;
@@ -209,6 +221,7 @@ int nvme_reset(struct uvf_device *dev, enum uvf_reset kind)
 	atomic_store(&registers->intms, 0);
 	ctrl->shutdown_wanted = false;
 	ctrl->reset_wanted = true;
+	nvme_unquiesce(dev);
 	nvme_controller_call(ctrl);
 	if (ctrl->by_hand) {
 		pthread_mutex_unlock(&ctrl->state_lock);

@@ -37,6 +37,8 @@ static const struct uvf_model_key keys[] = {
 	 .max = NVME_MAX_QUEUES},
 	{"mdts", UVF_KEY_NUMBER, "8", "1-8", "largest transfer: 2^N pages of 4 KiB", .min = 1,
 	 .max = 8},
+	{"incoming", UVF_KEY_BOOL, "off", "on|off",
+	 "files are locked when the device is first used: it is where a migration goes to"},
 	{"serial", UVF_KEY_STRING, NULL, "TEXT",
 	 "serial number, at most 20 bytes; else one made from the first file's identity"},
 	{"model", UVF_KEY_STRING, "uvfio NVMe controller", "TEXT",
@@ -48,6 +50,8 @@ static void nvme_bus_master_changed(struct uvf_device *dev, bool enabled)
 {
 	struct nvme *ctrl = uvf_device_opaque(dev);
 
+	ctrl->bus_mastering = enabled;
+	enabled = enabled && !atomic_load(&ctrl->still);
 	atomic_store(&ctrl->bus_master, enabled);
 	for (unsigned i = 0; enabled && i < ctrl->poller_count; i++)
 		nvme_poller_wake(&ctrl->pollers[i]);
@@ -88,6 +92,7 @@ static int open_backend(const struct uvf_spec *spec, const char *kind, const cha
 			   .who = "nvme"},
 		.path = value,
 		.direct = uvf_spec_bool(spec, "direct"),
+		.later = uvf_spec_bool(spec, "incoming"),
 	};
 	uint64_t size = 0;
 
@@ -171,6 +176,7 @@ static int read_spec(struct nvme *ctrl, const struct uvf_spec *spec, struct uvf_
 	if (strlen(model) >= sizeof(ctrl->model))
 		return uvf_spec_refuse(spec, "model", error);
 	strcpy(ctrl->model, model);
+	ctrl->serial_given = serial;
 	ctrl->poll = (enum nvme_poll)uvf_spec_number(spec, "poll");
 	ctrl->queues = (unsigned)uvf_spec_number(spec, "queues");
 	ctrl->mdts = (uint8_t)uvf_spec_number(spec, "mdts");
@@ -216,6 +222,7 @@ static int make_device(struct nvme *ctrl, const struct uvf_io_fd *io_fds, struct
 
 	if (ret)
 		return ret;
+	uvf_device_set_migration(ctrl->dev, &nvme_migration);
 	bar = uvf_pci_bar_memory(ctrl->dev, 0);
 	if (bar) {
 		ctrl->doorbells = (void *)(bar + NVME_REG_DOORBELLS);

@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 #include <uvfio/device.h>
 #include <uvfio/dma.h>
+#include <uvfio/migration.h>
 
 #include "base/bytes.h"
 #include "devices/nvme/backend.h"
@@ -248,6 +249,7 @@ struct nvme {
 	struct uvf_device *dev;
 	struct uvf_log log;
 	char serial[21], model[41];
+	bool serial_given;
 	enum nvme_poll poll;
 	unsigned queues;
 	uint8_t mdts; /* log2 of pages */
@@ -268,11 +270,13 @@ struct nvme {
 	bool reset_wanted;    /* CC.EN went to 0, or a reset from above */
 	bool shutdown_wanted; /* CC.SHN was written */
 
-	atomic_bool work; /* for poller 0: something of the above, or an event */
-	atomic_bool stop; /* threads end */
-	atomic_bool bus_master;
-	atomic_bool live;     /* enabled, not failed: queues are served */
-	atomic_bool shadowed; /* doorbell buffers are in use */
+	atomic_bool work;	/* for poller 0: something of the above, or an event */
+	atomic_bool stop;	/* threads end */
+	atomic_bool bus_master; /* not while it is still */
+	bool bus_mastering;	/* as configured. Under the device's lock */
+	atomic_bool still;	/* quiesced for a migration: poller 0 leaves its work where it is */
+	atomic_bool live;	/* enabled, not failed: queues are served */
+	atomic_bool shadowed;	/* doorbell buffers are in use */
 
 	_Atomic uint32_t *doorbells;
 	uint32_t *own_doorbells; /* where they are not mapped into the driver */
@@ -318,6 +322,8 @@ void nvme_controller_call(struct nvme *ctrl); /* there is work for it */
 void nvme_controller_work(struct nvme *ctrl);
 void nvme_fatal(struct nvme *ctrl, const char *why);
 int nvme_reset(struct uvf_device *dev, enum uvf_reset kind);
+/* Queues, doorbells, events and features as when new. With all pollers' locks, and none busy. */
+void nvme_queues_drop(struct nvme *ctrl);
 void nvme_shutdown_done(struct nvme *ctrl, uint16_t status);
 
 /* ring.c: with the poller's lock. 0, -EPERM (bus master off), -EAGAIN (not now), or lost. */
@@ -376,6 +382,17 @@ void nvme_poller_leave(struct nvme_poller *poller);
 void nvme_poller_quiesce(struct nvme_poller *poller);
 void nvme_poller_release(struct nvme_poller *poller);
 uint64_t nvme_now_ms(void);
+
+/* quiesce.c: with the device's lock */
+int nvme_quiesce(struct uvf_device *dev);
+int nvme_unquiesce(struct uvf_device *dev);
+int nvme_stop(struct uvf_device *dev);
+int nvme_start(struct uvf_device *dev);
+/* All namespaces' storage is ours, or none. */
+int nvme_storage_claim(struct nvme *ctrl, struct uvf_error *error);
+
+/* migration.c */
+extern const struct uvf_migration_ops nvme_migration;
 
 /* command.c */
 enum nvme_nsid_rule { NVME_NSID_ANY, NVME_NSID_ONE, NVME_NSID_ONE_OR_ALL };

@@ -135,7 +135,8 @@ static bool one_round(struct nvme_poller *poller)
 
 	poller->retry = false;
 	if (!poller->index &&
-	    (atomic_load_explicit(&ctrl->work, memory_order_relaxed) || poller->events_blocked)) {
+	    (atomic_load_explicit(&ctrl->work, memory_order_relaxed) || poller->events_blocked) &&
+	    !atomic_load(&ctrl->still)) {
 		atomic_store(&ctrl->work, false);
 		nvme_controller_work(ctrl);
 		busy = !poller->events_blocked;
@@ -159,7 +160,8 @@ static bool prepare_to_sleep(struct nvme_poller *poller)
 
 	atomic_store(&poller->sleeping, true);
 	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load(&ctrl->stop) || (!poller->index && atomic_load(&ctrl->work)))
+	if (atomic_load(&ctrl->stop) ||
+	    (!poller->index && atomic_load(&ctrl->work) && !atomic_load(&ctrl->still)))
 		return false;
 	if (may_fetch(poller) && !nvme_doorbells_arm(poller))
 		return false;

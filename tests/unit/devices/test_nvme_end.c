@@ -290,6 +290,42 @@ static void a_reset_does_not_wait_for_ever(void **state)
 	uvf_memory_put(memory);
 }
 
+/* Nor does coming to rest for a migration: it runs on, and nothing is lost. */
+static void rest_is_not_waited_for_for_ever(void **state)
+{
+	static const struct uvf_memory_remote_ops ops = {gate_read, gate_write, gate_release};
+	struct gate gate = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER};
+	struct uvf_memory *memory;
+	struct rig rig;
+	struct nvme *ctrl;
+
+	rig_start(&rig, "nvme,mem=4M");
+	ctrl = uvf_device_opaque(rig.dev);
+	gate.bytes = rig.memory;
+	assert_int_equal(uvf_memory_new_remote(&ops, &gate, &memory), 0);
+	assert_int_equal(
+		uvf_map(rig.space, RIG_IOVA + RIG_MEMORY, RIG_MEMORY, UVF_PROT_RW, memory, 0), 0);
+	gate_set(&gate, true);
+	struct nvme_sqe sqe = rig_rw(NVME_CMD_WRITE, 0, 1, RIG_MEMORY + A);
+
+	rig_submit(&rig, 1, &sqe);
+	pthread_mutex_lock(&gate.lock);
+	while (!gate.waiting)
+		pthread_cond_wait(&gate.changed, &gate.lock);
+	pthread_mutex_unlock(&gate.lock);
+	ctrl->reset_limit_ms = 30;
+	assert_int_equal(uvf_migration_set_state(rig.dev, VFIO_DEVICE_STATE_STOP), -ETIMEDOUT);
+	assert_int_equal(uvf_migration_state(rig.dev), VFIO_DEVICE_STATE_RUNNING);
+	gate_set(&gate, false);
+	assert_int_equal(rig_take(&rig, 1, NULL), 0);
+	ctrl->reset_limit_ms = 60000;
+	assert_int_equal(uvf_migration_set_state(rig.dev, VFIO_DEVICE_STATE_STOP), 0);
+	assert_int_equal(uvf_migration_set_state(rig.dev, VFIO_DEVICE_STATE_RUNNING), 0);
+	assert_int_equal(rig_do(&rig, 1, &sqe), 0);
+	rig_close(&rig);
+	uvf_memory_put(memory);
+}
+
 /*
  * The thread that resets the device is the one that its poller's accesses to the driver's memory
  * would be answered by, at both ends: neither waits for the other.
@@ -344,6 +380,7 @@ int main(void)
 		cmocka_unit_test(aborting),
 		cmocka_unit_test(resets_with_commands_in_the_storage),
 		cmocka_unit_test(a_reset_does_not_wait_for_ever),
+		cmocka_unit_test(rest_is_not_waited_for_for_ever),
 		cmocka_unit_test(resets_with_memory_behind_a_socket),
 	};
 
