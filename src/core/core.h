@@ -37,6 +37,9 @@ void uvf_device_set_layer(struct uvf_device *dev, void *layer,
 void uvf_device_discard(struct uvf_device *dev);
 void *uvf_device_layer(const struct uvf_device *dev);
 
+/* Whether somebody is inside just now, so that an access would wait. */
+bool uvf_device_is_busy(struct uvf_device *dev);
+
 /*
  * An access to @dev's region that is another device's DMA (or its own): in naturally aligned pieces
  * of at most 8 bytes. Who makes it may be whom the device waits for with its lock held: it is

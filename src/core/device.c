@@ -123,6 +123,14 @@ void uvf_device_unlock(struct uvf_device *dev)
 	pthread_mutex_unlock(&dev->lock);
 }
 
+bool uvf_device_is_busy(struct uvf_device *dev)
+{
+	if (pthread_mutex_trylock(&dev->lock))
+		return true;
+	pthread_mutex_unlock(&dev->lock);
+	return false;
+}
+
 void uvf_device_set_bus_master(struct uvf_device *dev, bool enabled)
 {
 	enabled = enabled && !uvf_device_is_removed(dev);

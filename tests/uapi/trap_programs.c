@@ -637,6 +637,40 @@ static void slow_device(void)
 		CHECK(pthread_join(all[i], NULL) == 0);
 }
 
+static void *pread_gated(void *opaque)
+{
+	uint64_t value = 0;
+
+	CHECK(pread(*(int *)opaque, &value, 8, GATED) == 8 && value == 2);
+	return NULL;
+}
+
+static void *read_counter(void *opaque)
+{
+	CHECK(*(volatile uint64_t *)(slow + COUNTER) != 0);
+	return NULL;
+}
+
+/* The same, where a system call holds device 1, which has never been slow. */
+static void busy_device(void)
+{
+	int fd = open_device(1);
+	pthread_t all[5];
+
+	map_all();
+	slow = map_bar(fd, 0, BAR_SIZE);
+	CHECK(pthread_create(&all[0], NULL, pread_gated, &fd) == 0);
+	while (AT(uint64_t, WAITING) == 0)
+		continue;
+	for (size_t i = 1; i < 5; i++)
+		CHECK(pthread_create(&all[i], NULL, read_counter, NULL) == 0);
+	for (uint64_t i = 1; i < 1000; i++)
+		CHECK(AT(uint64_t, COUNTER) == i);
+	AT(uint64_t, GATE) = 1;
+	for (size_t i = 0; i < 5; i++)
+		CHECK(pthread_join(all[i], NULL) == 0);
+}
+
 static void killed(void)
 {
 	pthread_t thread;
@@ -744,6 +778,7 @@ const struct trap_case trap_cases[] = {
 	CASE(killed_while_mapping),
 	CASE(debugged),
 	CASE(slow_device),
+	CASE(busy_device),
 	{"killed", killed, 300},
 	CASE(first_thread_ends),
 	CASE(siblings_killed),

@@ -7,14 +7,15 @@
  * a locked instruction is one.
  *
  * Time alone doesn't tell a slow device from a busy machine. What does costs a system call, so only
- * its thread asks: a device that seemed slow is on trial there for some accesses.
+ * its thread asks: a device that seemed slow is on trial there for some accesses. One that is
+ * inside another call at the moment isn't waited for here, either.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
 
-#include "base/log.h"
+#include "core/core.h"
 #include "frontends/uapi/tracer_private.h"
 
 #define SLOW_NS	    100000ULL
@@ -126,7 +127,7 @@ void uapi_trap_schedule(struct uapi_trap *trap, struct uapi_device *device)
 	struct uapi_trap_worker *worker = &trap->tracer->workers[device->number];
 
 	if ((atomic_load(&worker->waiting) || atomic_load(&worker->trial) ||
-	     now_ns() < atomic_load(&worker->slow_until)) &&
+	     now_ns() < atomic_load(&worker->slow_until) || uvf_device_is_busy(device->dev)) &&
 	    hand_over(worker, trap))
 		return;
 	run_here(worker, trap);
