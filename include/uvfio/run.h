@@ -58,9 +58,9 @@ struct uvf_run;
 
 /*
  * Starts the program. When this returns it has called execve() with success.
- * Errors: -EINVAL (with the reason: not a PCI device, an address or group number twice), those of
- * execve(2), whose text begins with the program's name and ": "; and what is missing to supervise a
- * program: -EPERM, -ENOSYS and others, with the system call that is refused.
+ * Errors: -EINVAL (with the reason: not a PCI device, an address or group number twice, SIGCHLD is
+ * ignored here), those of execve(2), whose text begins with the program's name and ": "; and what is
+ * missing to supervise a program: -EPERM, -ENOSYS and others, with the system call that is refused.
  */
 UVF_API int uvf_run_start(const struct uvf_run_config *config, struct uvf_run **runp,
 			  struct uvf_error *error);
@@ -79,8 +79,9 @@ UVF_API pid_t uvf_run_pid(const struct uvf_run *run);
  *
  * The program is in the caller's process group and has its terminal, and what that sends (SIGINT,
  * SIGQUIT, SIGTSTP, SIGHUP) both get. So whoever runs it should outlive the first two and SIGHUP,
- * and pass on only what somebody sent to him alone: a signal whose si_code is SI_USER or SI_QUEUE.
- * With a handler, and not by ignoring them: what is ignored when the program starts it ignores too.
+ * and pass on only what came to him alone: of these signals those whose si_code isn't SI_KERNEL,
+ * and SIGHUP if he is the session's leader. With a handler, and not by ignoring them: what is
+ * ignored when the program starts it ignores too.
  */
 UVF_API int uvf_run_signal(struct uvf_run *run, int signal);
 

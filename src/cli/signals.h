@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Signals while a program runs that is to feel as if it had been started itself. What is sent to
- * this process goes on to the program. What the terminal sends (^C, ^\, a hang-up, a new size) the
- * program has got already, being in the same process group; of these only ^Z concerns this process,
- * which stops too, so that the shell sees the job stop.
+ * this process goes on to the program. What the terminal sends (^C, ^\, ^Z, a new size) the program
+ * has got already, being in the same process group; but a hang-up only if this isn't the session's
+ * leader. Of these only ^Z concerns this process, which stops too, so that the shell sees the job
+ * stop. When the program has ended, and something that it started hasn't, this process ends by what
+ * it would have passed on.
  */
 #ifndef UVF_CLI_SIGNALS_H
 #define UVF_CLI_SIGNALS_H
@@ -16,6 +18,7 @@ struct signals {
 	sigset_t inherited; /* the mask that the program gets */
 	sigset_t forwarded;
 	pid_t program;
+	int pidfd; /* the program's; -1: it had ended at once */
 	pthread_t thread;
 	atomic_bool stop;
 };

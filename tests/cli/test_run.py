@@ -72,8 +72,8 @@ class Case(unittest.TestCase):
             process.stdout.close()
 
         self.addCleanup(end)
-        line = process.stdout.readline()
-        self.assertTrue(line.startswith("ready"), line)
+        self.line = process.stdout.readline()
+        self.assertTrue(self.line.startswith("ready"), self.line)
         return process
 
 
@@ -317,6 +317,54 @@ class Signals(Case):
         self.assertEqual(process.wait(LIMIT), -signal.SIGKILL)
 
 
+    def test_alarms_are_passed_on(self):
+        # The kernel sends them to us alone: the timer that exec keeps is of our process.
+        code = f"import os,signal; signal.alarm(1); os.execv({UVFIO!r}, {self.ARGUMENTS!r})"
+        result = subprocess.run([sys.executable, "-c", code], timeout=LIMIT)
+        self.assertEqual(result.returncode, -signal.SIGALRM)
+
+    ARGUMENTS = ["uvfio", "run", "--device", "ioat", "--", "sleep", "100"]
+
+    def test_ignored_children(self):
+        """Whoever starts us may ignore his children; we wait for ours."""
+        code = ("import os,signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+                f"os.execv({UVFIO!r}, {[*self.ARGUMENTS[:-2], 'sh', '-c', 'exit 7']!r})")
+        self.assertEqual(subprocess.run([sys.executable, "-c", code], timeout=LIMIT).returncode, 7)
+
+    def test_of_the_program_itself(self):
+        """What it sends to all of its process group it has got already."""
+        code = self.PROGRAM.replace("print('ready'", "import os; os.kill(0, 10); print('ready'")
+        code = code.replace("'got', n,", "'ready' if n == 10 else 'got', n,")
+        process = self.start(sys.executable, "-c", code, preexec_fn=os.setpgrp)
+        self.assertEqual(process.stdout.readline(), "ready\n")
+        process.send_signal(signal.SIGUSR2)
+        self.assertEqual(process.stdout.readline(), "got 12\n")
+
+    def test_stopped_alone(self):
+        process = self.start(sys.executable, "-c",
+                             self.PROGRAM.replace("'ready'", "'ready', __import__('os').getpid()"),
+                             preexec_fn=os.setpgrp)
+        program = int(self.line.split()[1])
+
+        def state(pid):
+            return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+        process.send_signal(signal.SIGTSTP)
+        for pid in (program, process.pid):
+            await_true("stopped", lambda: state(pid) == "T")
+        process.send_signal(signal.SIGCONT)
+        await_true("continued", lambda: state(program) != "T")
+
+    def test_the_program_has_ended(self):
+        """What it has left behind doesn't keep us from ending."""
+        process = self.start("sh", "-c", "sleep 100 >/dev/null <&- & echo ready $! $$")
+        left, program = map(int, self.line.split()[1:])
+        self.addCleanup(os.kill, left, signal.SIGKILL)
+        await_true("ended", lambda: not os.path.exists(f"/proc/{program}"))
+        process.terminate()
+        self.assertEqual(process.wait(LIMIT), -signal.SIGTERM)
+
+
 class Terminal(Case):
     """On a terminal of its own, with itself as the session's leader: as an interactive shell has it."""
 
@@ -381,6 +429,26 @@ class Terminal(Case):
         self.type("hello\n")
         self.expect("got hello")
         self.expect("prompt> ")
+
+    def test_hang_up(self):
+        """We lead the session: nobody else is told."""
+        done = self.path("done")
+        pid, master = pty.fork()
+        if not pid:
+            try:
+                os.execv(UVFIO, ["uvfio", "run", "--device", "ioat", "--", "sh", "-c",
+                                 f"trap 'echo >{done}; exit' HUP; echo ready; "
+                                 "while :; do sleep 0.1; done"])
+            finally:
+                os._exit(99)
+        self.master, self.text = master, ""
+        self.expect("ready")
+        os.close(master)
+        try:
+            await_true("told", lambda: os.path.exists(done))
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
     def test_size_and_input(self):
         self.start_on_terminal("sh -c 'tty; stty size; echo rea\"\"dy; read line; echo got $line'")

@@ -328,6 +328,11 @@ static void test_refused(void **state)
 	assert_int_equal(uvf_device_new("plain", &model_ops, 0, NULL, &other), 0);
 	bench.devices[1].dev = other;
 	assert_int_equal(start_fails(config, "PCI"), -EINVAL);
+	bench.devices[1].dev = bench.devices[0].dev;
+	config->device_count = 1;
+	signal(SIGCHLD, SIG_IGN);
+	assert_int_equal(start_fails(config, "SIGCHLD"), -EINVAL);
+	signal(SIGCHLD, SIG_DFL);
 	uvf_device_free(other);
 	uvf_device_free(bench.devices[0].dev);
 }

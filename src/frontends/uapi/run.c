@@ -18,6 +18,15 @@
 #include "frontends/uapi/tracer.h"
 #include "frontends/uapi/uapi.h"
 
+/* Whether the system forgets at once how a child has ended. */
+static bool forgets_children(void)
+{
+	struct sigaction action;
+
+	return sigaction(SIGCHLD, NULL, &action) == 0 &&
+	       (action.sa_handler == SIG_IGN || action.sa_flags & SA_NOCLDWAIT);
+}
+
 /* Starts the program and what serves it. */
 static int start(struct uvf_run *run, struct uvf_error *error)
 {
@@ -26,8 +35,11 @@ static int start(struct uvf_run *run, struct uvf_error *error)
 		.error = error,
 		.reserved_first = uapi_reserved_first(),
 	};
-	int result = uapi_check_rights(error);
+	int result;
 
+	if (forgets_children())
+		return uvf_fail(error, -EINVAL, "SIGCHLD is ignored: no end of a program is seen");
+	result = uapi_check_rights(error);
 	if (result)
 		return result;
 	result = uapi_files_new(run);
