@@ -370,7 +370,8 @@ void uapi_sysfs_refresh(struct uvf_run *run, const char *path)
 	pthread_mutex_lock(&shown->lock);
 	size = uapi_sysfs_device_config(shown, device, config);
 	if (size > 0 && memcmp(config, shown->config, (size_t)size) != 0) {
-		fd = openat(root, file, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+		/* The program may have put something else there, at which an open would wait. */
+		fd = openat(root, file, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 		if (fd >= 0 && pwrite(fd, config, (size_t)size, 0) == size)
 			memcpy(shown->config, config, (size_t)size);
 		if (fd >= 0)

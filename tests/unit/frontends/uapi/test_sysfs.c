@@ -424,6 +424,26 @@ static void config_is_what_it_is_now(void **state)
 	uapi_sysfs_refresh(&world.run, "/home/0000:6a:01.0/config");
 }
 
+/* The program may own its files, and what it makes of them holds nobody up. */
+static void a_pipe_instead_of_config(void **state)
+{
+	static const char path[] = "/sys/bus/pci/devices/0000:00:1f.7/config";
+	struct uvf_device *dev = world.devices[2].dev;
+	const uint8_t line = 0x77;
+
+	need_namespaces();
+	if (unlink(path_of(path)) < 0 || mkfifo(path_of(path), 0600) < 0)
+		skip();
+	assert_int_equal(uvf_device_open(dev), 0);
+	assert_int_equal(
+		uvf_region_write(dev, VFIO_PCI_CONFIG_REGION_INDEX, PCI_INTERRUPT_LINE, &line, 1),
+		1);
+	alarm(20);
+	uapi_sysfs_refresh(&world.run, path);
+	alarm(0);
+	uvf_device_close(dev);
+}
+
 static void removed_device_reads_as_ones(void **state)
 {
 	static const char path[] = "/sys/bus/pci/devices/0000:6a:01.1/config";
@@ -500,6 +520,7 @@ int main(void)
 		BOTH(machine_stays),
 		BOTH(only_ours_are_on_the_bus),
 		BOTH(config_is_what_it_is_now),
+		BOTH(a_pipe_instead_of_config),
 		BOTH(removed_device_reads_as_ones),
 		BOTH(everyone_may_read),
 		cmocka_unit_test(folder_is_before_what_is_in_it),
