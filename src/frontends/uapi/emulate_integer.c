@@ -362,5 +362,15 @@ const struct emulation_row uapi_integer_rows[] = {
 	{ZYDIS_MNEMONIC_IMUL, uapi_emulate_multiply, true},
 	{ZYDIS_MNEMONIC_MUL, uapi_emulate_multiply, false},
 	SHIFT_ROWS,
+	{ZYDIS_MNEMONIC_BSF, uapi_emulate_count, FIND_FIRST},
+	{ZYDIS_MNEMONIC_BSR, uapi_emulate_count, FIND_LAST},
+	{ZYDIS_MNEMONIC_TZCNT, uapi_emulate_count, COUNT_TRAILING},
+	{ZYDIS_MNEMONIC_LZCNT, uapi_emulate_count, COUNT_LEADING},
+	{ZYDIS_MNEMONIC_POPCNT, uapi_emulate_count, COUNT_ONES},
+	{ZYDIS_MNEMONIC_SHLX, uapi_emulate_shifted_load, LOAD_LEFT},
+	{ZYDIS_MNEMONIC_SHRX, uapi_emulate_shifted_load, LOAD_RIGHT},
+	{ZYDIS_MNEMONIC_SARX, uapi_emulate_shifted_load, LOAD_RIGHT_SIGNED},
+	{ZYDIS_MNEMONIC_RORX, uapi_emulate_shifted_load, LOAD_ROTATED},
+	{ZYDIS_MNEMONIC_ANDN, uapi_emulate_and_not},
 };
 const size_t uapi_integer_row_count = UVF_ARRAY_SIZE(uapi_integer_rows);

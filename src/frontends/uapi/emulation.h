@@ -97,4 +97,10 @@ enum emulation_shift {
 int uapi_emulate_shift(struct emulation *emulation, unsigned variant);
 int uapi_emulate_multiply(struct emulation *emulation, unsigned is_signed);
 
+enum { FIND_FIRST, FIND_LAST, COUNT_TRAILING, COUNT_LEADING, COUNT_ONES };
+int uapi_emulate_count(struct emulation *emulation, unsigned kind);
+enum { LOAD_LEFT, LOAD_RIGHT, LOAD_RIGHT_SIGNED, LOAD_ROTATED };
+int uapi_emulate_shifted_load(struct emulation *emulation, unsigned kind);
+int uapi_emulate_and_not(struct emulation *emulation, unsigned variant);
+
 #endif

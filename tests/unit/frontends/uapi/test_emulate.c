@@ -147,6 +147,18 @@ static const struct form integer_forms[] = {
 	SHIFT(SAR),
 };
 
+/* Of processors from 2013 on. */
+static const struct form bit_forms[] = {
+	SIZES_WIDE(BSF, "rm"),		SIZES_WIDE(BSR, "rm"),
+	SIZES_WIDE(TZCNT, "rm"),	SIZES_WIDE(LZCNT, "rm"),
+	SIZES_WIDE(POPCNT, "rm"),	{M(SHLX), "rmr", {32, 32, 32}},
+	{M(SHLX), "rmr", {64, 64, 64}}, {M(SHRX), "rmr", {32, 32, 32}},
+	{M(SHRX), "rmr", {64, 64, 64}}, {M(SARX), "rmr", {32, 32, 32}},
+	{M(SARX), "rmr", {64, 64, 64}}, {M(RORX), "rmi", {32, 32, 32}},
+	{M(RORX), "rmi", {64, 64, 64}}, {M(ANDN), "rrm", {32, 32, 32}},
+	{M(ANDN), "rrm", {64, 64, 64}},
+};
+
 static const struct form string_forms[] = {
 	{M(MOVSB)}, {M(MOVSW)}, {M(MOVSD)}, {M(MOVSQ)}, {M(STOSB)}, {M(STOSW)}, {M(STOSD)},
 	{M(STOSQ)}, {M(LODSB)}, {M(LODSW)}, {M(LODSD)}, {M(LODSQ)}, {M(CMPSB)}, {M(CMPSW)},
@@ -626,6 +638,13 @@ static void integer_instructions(void **state)
 	run_forms(*state, integer_forms, UVF_ARRAY_SIZE(integer_forms), 16);
 }
 
+static void bit_instructions(void **state)
+{
+	if (!__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("popcnt"))
+		skip();
+	run_forms(*state, bit_forms, UVF_ARRAY_SIZE(bit_forms), 16);
+}
+
 static void sse_instructions(void **state)
 {
 	run_forms(*state, sse_forms, UVF_ARRAY_SIZE(sse_forms), 16);
@@ -796,10 +815,11 @@ static void unknown_instructions(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(integer_instructions),	 cmocka_unit_test(locked_instructions),
-		cmocka_unit_test(string_instructions),	 cmocka_unit_test(sse_instructions),
-		cmocka_unit_test(avx_instructions),	 cmocka_unit_test(avx512_instructions),
-		cmocka_unit_test(a_fault_in_the_middle), cmocka_unit_test(unknown_instructions),
+		cmocka_unit_test(integer_instructions), cmocka_unit_test(bit_instructions),
+		cmocka_unit_test(locked_instructions),	cmocka_unit_test(string_instructions),
+		cmocka_unit_test(sse_instructions),	cmocka_unit_test(avx_instructions),
+		cmocka_unit_test(avx512_instructions),	cmocka_unit_test(a_fault_in_the_middle),
+		cmocka_unit_test(unknown_instructions),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
