@@ -178,6 +178,13 @@ int tracer_of_self(void)
 	return tracer;
 }
 
+volatile uint8_t *bar;
+
+void map_all(void)
+{
+	bar = map_bar(open_device(0), 0, BAR_SIZE);
+}
+
 /* ---- The supervisor ---- */
 
 static void show(void *opaque, enum uvf_log_level level, const char *who, const char *text)
@@ -246,27 +253,39 @@ static void become_user(void)
 	}
 }
 
+/* Does not return if one of @cases is @name. */
+static void run_program(const struct trap_case *cases, const char *name)
+{
+	for (; cases->name; cases++)
+		if (strcmp(name, cases->name) == 0) {
+			alarm(CASE_SECONDS);
+			cases->run();
+			/* What looks for leaks at exit() can't while somebody else traces. */
+			_exit(0);
+		}
+}
+
 /* TRAP_ONLY names one case. */
-int main(int argc, char **argv)
+static int run_cases(const char *self, const struct trap_case *cases)
 {
 	const char *only = getenv("TRAP_ONLY");
 	int failed = 0;
 
-	if (argc > 1 && strcmp(argv[1], "user") == 0) {
-		become_user();
-		argc = 1;
-	}
-	for (size_t i = 0; i < trap_case_count; i++) {
-		if (argc > 1 && strcmp(argv[1], trap_cases[i].name) == 0) {
-			alarm(CASE_SECONDS);
-			trap_cases[i].run();
-			/* What looks for leaks at exit() can't while somebody else traces. */
-			_exit(0);
-		}
-		if (argc == 1 && (!only || strcmp(only, trap_cases[i].name) == 0))
-			failed += run_case(argv[0], &trap_cases[i]);
+	for (; cases->name; cases++)
+		if (!only || strcmp(only, cases->name) == 0)
+			failed += run_case(self, cases);
+	return failed;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && strcmp(argv[1], "user") != 0) {
+		run_program(trap_access_cases, argv[1]);
+		run_program(trap_thread_cases, argv[1]);
+		fprintf(stderr, "there is no %s\n", argv[1]);
+		return 2;
 	}
 	if (argc > 1)
-		fprintf(stderr, "there is no %s\n", argv[1]);
-	return failed || argc > 1;
+		become_user();
+	return run_cases(argv[0], trap_access_cases) + run_cases(argv[0], trap_thread_cases) > 0;
 }

@@ -51,13 +51,21 @@ volatile void *map_bar(int fd, uint64_t offset, uint64_t size);
 /* The tracer of this thread: its thread id, or 0. */
 int tracer_of_self(void);
 
-/* A program's case; returns what main() does. */
+/* BAR 0 of device 0, once it is mapped. */
+extern volatile uint8_t *bar;
+#define AT(type, offset) (*(volatile type *)(bar + (offset)))
+void map_all(void);
+
+/* Programs, by name; a row without one ends them. */
 struct trap_case {
 	const char *name;
 	void (*run)(void);
 	int kill_after_ms; /* the supervisor kills it then */
 };
-extern const struct trap_case trap_cases[];
-extern const size_t trap_case_count;
+#define TRAP_CASE(name)        \
+	{                      \
+#name, name, 0 \
+	}
+extern const struct trap_case trap_access_cases[], trap_thread_cases[];
 
 #endif
