@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "frontends/uapi/call.h"
+#include "frontends/uapi/clock.h"
 #include "frontends/uapi/file.h"
 #include "frontends/uapi/handlers.h"
 #include "frontends/uapi/notify.h"
@@ -22,14 +23,6 @@
 #ifndef PIDFD_THREAD
 #define PIDFD_THREAD O_EXCL
 #endif
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
-}
 
 /* ---- Memory ---- */
 
@@ -205,9 +198,9 @@ void uapi_call_answer(struct uapi_call *call, int64_t result)
 		return;
 	/* The program's memory is as the call left it until it is answered. */
 	if (call->run->config.trace)
-		uapi_trace_call(call, result, now_ns() - call->begun_ns);
+		uapi_trace_call(call, result, uapi_now_ns() - call->begun_ns);
 	uapi_notifier_send(call->notifier, call->id, result);
-	duration = now_ns() - call->begun_ns;
+	duration = uapi_now_ns() - call->begun_ns;
 	uapi_stats_count(uapi_notifier_stats(call->notifier),
 			 uapi_kind_of_call(call, result == UAPI_CONTINUE), duration,
 			 result < 0 && result != UAPI_CONTINUE);

@@ -26,6 +26,7 @@
 
 #include "base/log.h"
 #include "frontends/uapi/call.h"
+#include "frontends/uapi/clock.h"
 #include "frontends/uapi/fd_tables.h"
 #include "frontends/uapi/notify.h"
 #include "frontends/uapi/stats.h"
@@ -82,14 +83,6 @@ struct uapi_notifier {
 };
 
 static void *run_worker(void *opaque);
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
-}
 
 /* ---- The listener ---- */
 
@@ -263,7 +256,7 @@ static void handle(struct uapi_notifier *notifier, const struct seccomp_notif *n
 		.thread = (pid_t)notification->pid,
 		.number = notification->data.nr,
 		.instruction_pointer = notification->data.instruction_pointer,
-		.begun_ns = now_ns(),
+		.begun_ns = uapi_now_ns(),
 	};
 	int64_t result;
 
@@ -304,7 +297,7 @@ static void serve(struct uapi_notifier *notifier, struct seccomp_notif *notifica
 	unsigned at_once = 0;
 
 	for (;;) {
-		uint64_t begun = now_ns();
+		uint64_t begun = uapi_now_ns();
 		int result = receive(notifier, notification);
 
 		if (result == -EINTR)
@@ -324,7 +317,7 @@ static void serve(struct uapi_notifier *notifier, struct seccomp_notif *notifica
 		atomic_fetch_add(&notifier->received, 1);
 		if (!atomic_load(&notifier->watched))
 			wake_watchdog(notifier);
-		judge(notifier, now_ns() - begun, &at_once);
+		judge(notifier, uapi_now_ns() - begun, &at_once);
 		handle(notifier, notification);
 		if (atomic_fetch_add(&notifier->waiting, 1) < atomic_load(&notifier->wanted))
 			continue;

@@ -243,7 +243,8 @@ static struct uapi_tracee *add_child(struct uapi_tracer *tracer, pid_t thread)
 
 	if (tracee)
 		return tracee;
-	if (read_state(thread, &state) < 0)
+	/* What its parent told of may have ended, or left us by execve(), before we read it. */
+	if (read_state(thread, &state) < 0 || state.dead || state.tracer != tracer->thread_id)
 		return NULL;
 	tracee = add(tracer, thread, state.process);
 	if (tracee && tracee->process->references == 1)

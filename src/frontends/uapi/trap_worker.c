@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "core/core.h"
+#include "frontends/uapi/clock.h"
 #include "frontends/uapi/tracer_private.h"
 
 #define SLOW_NS	    100000ULL
@@ -36,14 +37,6 @@ struct uapi_trap_worker {
 	bool stopping;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
-}
-
 static uint64_t cpu_ns(const struct rusage *usage)
 {
 	return ((uint64_t)usage->ru_utime.tv_sec + (uint64_t)usage->ru_stime.tv_sec) *
@@ -53,10 +46,10 @@ static uint64_t cpu_ns(const struct rusage *usage)
 
 static void run_here(struct uapi_trap_worker *worker, struct uapi_trap *trap)
 {
-	uint64_t begun = now_ns();
+	uint64_t begun = uapi_now_ns();
 
 	uapi_trap_run(trap);
-	if (now_ns() - begun > SLOW_NS)
+	if (uapi_now_ns() - begun > SLOW_NS)
 		atomic_store(&worker->trial, TRIAL);
 }
 
@@ -67,9 +60,9 @@ static void run_on_trial(struct uapi_trap_worker *worker, struct uapi_trap *trap
 	uint64_t begun, ended;
 
 	getrusage(RUSAGE_THREAD, &before);
-	begun = now_ns();
+	begun = uapi_now_ns();
 	uapi_trap_run(trap);
-	ended = now_ns();
+	ended = uapi_now_ns();
 	getrusage(RUSAGE_THREAD, &after);
 	if (ended - begun > SLOW_NS &&
 	    (after.ru_nvcsw != before.ru_nvcsw || cpu_ns(&after) - cpu_ns(&before) > SLOW_NS))
@@ -127,7 +120,7 @@ void uapi_trap_schedule(struct uapi_trap *trap, struct uapi_device *device)
 	struct uapi_trap_worker *worker = &trap->tracer->workers[device->number];
 
 	if ((atomic_load(&worker->waiting) || atomic_load(&worker->trial) ||
-	     now_ns() < atomic_load(&worker->slow_until) || uvf_device_is_busy(device->dev)) &&
+	     uapi_now_ns() < atomic_load(&worker->slow_until) || uvf_device_is_busy(device->dev)) &&
 	    hand_over(worker, trap))
 		return;
 	run_here(worker, trap);

@@ -58,7 +58,7 @@ struct uapi_device {
 	struct uapi_group *group;
 	uint32_t domain; /* of PCI; with the next two its address */
 	uint8_t bus, devfn;
-	char address[16]; /* "0000:65:00.0" */
+	char address[20]; /* "0000:65:00.0"; a domain can have 8 digits */
 	int numa_node;
 	enum uvf_run_trap trap[UAPI_BARS];
 	atomic_uint transfers; /* of its state: how many have begun, and owners gone */
