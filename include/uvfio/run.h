@@ -59,8 +59,9 @@ struct uvf_run;
 /*
  * Starts the program. When this returns it has called execve() with success.
  * Errors: -EINVAL (with the reason: not a PCI device, an address or group number twice, SIGCHLD is
- * ignored here), those of execve(2), whose text begins with the program's name and ": "; and what is
- * missing to supervise a program: -EPERM, -ENOSYS and others, with the system call that is refused.
+ * ignored here), those of execve(2), whose text begins with the program's name and ": "; and what
+ * is missing to supervise a program: -EPERM, -ENOSYS and others, with the system call that is
+ * refused.
  */
 UVF_API int uvf_run_start(const struct uvf_run_config *config, struct uvf_run **runp,
 			  struct uvf_error *error);

@@ -252,7 +252,7 @@ static void decode(const struct uvf_state_field *field, const uint8_t *bytes, vo
 int uvf_state_read(struct uvf_state_reader *reader, const char *name, uint32_t instance,
 		   const struct uvf_state_field *fields, void *to)
 {
-	const void *bytes;
+	const void *bytes = NULL;
 	ssize_t size = uvf_state_read_bytes(reader, name, instance, &bytes);
 	const uint8_t *at = bytes;
 	size_t left = (size_t)size;

@@ -436,6 +436,8 @@ class Terminal(Case):
         pid, master = pty.fork()
         if not pid:
             try:
+                # nohup may have started us.
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)
                 os.execv(UVFIO, ["uvfio", "run", "--device", "ioat", "--", "sh", "-c",
                                  f"trap 'echo >{done}; exit' HUP; echo ready; "
                                  "while :; do sleep 0.1; done"])
