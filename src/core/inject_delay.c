@@ -3,6 +3,7 @@
  * Interrupts that come later: one thread a device, from the first that is put off until the device
  * is freed. Nothing is signalled with the lock held.
  */
+#include "base/clock.h"
 #include "core/inject.h"
 
 #include <errno.h>
@@ -21,14 +22,6 @@ struct delayer {
 	struct delayed waiting[MAX_DELAYED]; /* in no order */
 	size_t count;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
-}
 
 /* With the lock: the earliest, or NULL. */
 static struct delayed *find_earliest(struct delayer *delayer)
@@ -71,7 +64,7 @@ static void *delayer_run(void *opaque)
 			pthread_cond_wait(&delayer->changed, &delayer->lock);
 			continue;
 		}
-		if (next->due_ns <= now_ns()) {
+		if (next->due_ns <= uvf_now_ns()) {
 			deliver(delayer, next);
 			continue;
 		}
@@ -123,7 +116,7 @@ int uvf_delayer_add(struct uvf_device *dev, struct delayed delayed, uint64_t aft
 	struct delayer *delayer = atomic_load(&dev->delayer);
 	int ret = -ENOSPC;
 
-	delayed.due_ns = now_ns() + after_ns;
+	delayed.due_ns = uvf_now_ns() + after_ns;
 	pthread_mutex_lock(&delayer->lock);
 	if (delayer->count < MAX_DELAYED) {
 		delayer->waiting[delayer->count++] = delayed;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A channel's life and its receiving half: the role, sorting what comes, calls. */
 #include "wire/channel.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -15,14 +16,6 @@
 
 /* Flags of a message in the buffer that was a reply and has been dealt with. */
 #define CONSUMED UINT32_MAX
-
-uint64_t uvf_wire_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* #syscalls: setsockopt */
 void uvf_channel_set_timeout(struct uvf_channel *channel, uint32_t timeout_ms)
@@ -247,7 +240,7 @@ static int scan(struct uvf_channel *channel)
 		channel->partial_since = 0;
 	}
 	if (channel->end > channel->scanned && !channel->partial_since)
-		channel->partial_since = uvf_wire_now();
+		channel->partial_since = uvf_now_ns();
 	return 0;
 }
 
@@ -345,7 +338,7 @@ static bool receive(struct uvf_channel *channel, int flags)
 		ret = got == -E2BIG ? -E2BIG : -ENOTCONN;
 	}
 	if (!ret && channel->partial_since &&
-	    uvf_wire_now() - channel->partial_since >= channel->timeout)
+	    uvf_now_ns() - channel->partial_since >= channel->timeout)
 		ret = -ETIMEDOUT;
 	if (ret < 0)
 		uvf_channel_lose(channel, ret);
@@ -493,7 +486,7 @@ static void kick(const struct uvf_channel *channel)
 /* Until @waiter is done or the channel is over. With the lock held. */
 static void wait_reply(struct uvf_channel *channel, struct uvf_waiter *waiter)
 {
-	uint64_t deadline = uvf_wire_now() + channel->timeout;
+	uint64_t deadline = uvf_now_ns() + channel->timeout;
 
 	while (!waiter->done && !channel->lost) {
 		if (channel->receiving) {
@@ -504,7 +497,7 @@ static void wait_reply(struct uvf_channel *channel, struct uvf_waiter *waiter)
 			if (channel->requests)
 				kick(channel);
 		}
-		if (!waiter->done && uvf_wire_now() >= deadline)
+		if (!waiter->done && uvf_now_ns() >= deadline)
 			uvf_channel_lose(channel, -ETIMEDOUT);
 	}
 }

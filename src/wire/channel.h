@@ -111,6 +111,4 @@ int uvf_channel_send(struct uvf_channel *channel, const struct iovec *iov, size_
 /* Returns 0 when nothing is queued any more, 1 when something is, or why the channel is over. */
 int uvf_channel_flush(struct uvf_channel *channel);
 
-uint64_t uvf_wire_now(void); /* monotonic, ns */
-
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "wire/channel_private.h"
 
 static void output_free(struct uvf_output *output)
@@ -116,7 +117,7 @@ static bool is_out(struct uvf_channel *channel, uint64_t end)
  */
 static int flush_wait(struct uvf_channel *channel, uint64_t end)
 {
-	uint64_t deadline = uvf_wire_now() + channel->timeout;
+	uint64_t deadline = uvf_now_ns() + channel->timeout;
 
 	for (;;) {
 		struct pollfd poll_fd = {channel->fd, POLLOUT, 0};
@@ -127,7 +128,7 @@ static int flush_wait(struct uvf_channel *channel, uint64_t end)
 			return ret;
 		if (is_out(channel, end))
 			return 0;
-		now = uvf_wire_now();
+		now = uvf_now_ns();
 		if (now >= deadline) {
 			uvf_channel_fail(channel, -ETIMEDOUT);
 			return -ETIMEDOUT;

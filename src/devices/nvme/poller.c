@@ -6,6 +6,7 @@
  * System calls: poll, read, write, futex, sched_yield, clock_gettime, clock_nanosleep, and those of
  * the back ends.
  */
+#include "base/clock.h"
 #include "devices/nvme/nvme.h"
 
 #include <errno.h>
@@ -22,17 +23,9 @@
 #define EAGER_ROUNDS 1000 /* idle ones without a pause: it would be in each command's latency */
 #define CLOCK_EVERY  32	  /* idle rounds between looks at the clock */
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 uint64_t nvme_now_ms(void)
 {
-	return now_ns() / 1000000u;
+	return uvf_now_ns() / 1000000u;
 }
 
 /* #syscalls: sched_yield */
@@ -222,8 +215,8 @@ static bool keep_spinning(struct nvme_poller *poller, unsigned idle_rounds, uint
 	if (idle_rounds % CLOCK_EVERY)
 		return true;
 	if (!*idle_since)
-		*idle_since = now_ns();
-	return now_ns() - *idle_since < SPIN_NS;
+		*idle_since = uvf_now_ns();
+	return uvf_now_ns() - *idle_since < SPIN_NS;
 }
 
 static void *poller_run(void *opaque)

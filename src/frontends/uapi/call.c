@@ -11,8 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "frontends/uapi/call.h"
-#include "frontends/uapi/clock.h"
 #include "frontends/uapi/file.h"
 #include "frontends/uapi/handlers.h"
 #include "frontends/uapi/notify.h"
@@ -198,9 +198,9 @@ void uapi_call_answer(struct uapi_call *call, int64_t result)
 		return;
 	/* The program's memory is as the call left it until it is answered. */
 	if (call->run->config.trace)
-		uapi_trace_call(call, result, uapi_now_ns() - call->begun_ns);
+		uapi_trace_call(call, result, uvf_now_ns() - call->begun_ns);
 	uapi_notifier_send(call->notifier, call->id, result);
-	duration = uapi_now_ns() - call->begun_ns;
+	duration = uvf_now_ns() - call->begun_ns;
 	uapi_stats_count(uapi_notifier_stats(call->notifier),
 			 uapi_kind_of_call(call, result == UAPI_CONTINUE), duration,
 			 result < 0 && result != UAPI_CONTINUE);

@@ -24,9 +24,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "frontends/uapi/call.h"
-#include "frontends/uapi/clock.h"
 #include "frontends/uapi/fd_tables.h"
 #include "frontends/uapi/notify.h"
 #include "frontends/uapi/stats.h"
@@ -256,7 +256,7 @@ static void handle(struct uapi_notifier *notifier, const struct seccomp_notif *n
 		.thread = (pid_t)notification->pid,
 		.number = notification->data.nr,
 		.instruction_pointer = notification->data.instruction_pointer,
-		.begun_ns = uapi_now_ns(),
+		.begun_ns = uvf_now_ns(),
 	};
 	int64_t result;
 
@@ -297,7 +297,7 @@ static void serve(struct uapi_notifier *notifier, struct seccomp_notif *notifica
 	unsigned at_once = 0;
 
 	for (;;) {
-		uint64_t begun = uapi_now_ns();
+		uint64_t begun = uvf_now_ns();
 		int result = receive(notifier, notification);
 
 		if (result == -EINTR)
@@ -317,7 +317,7 @@ static void serve(struct uapi_notifier *notifier, struct seccomp_notif *notifica
 		atomic_fetch_add(&notifier->received, 1);
 		if (!atomic_load(&notifier->watched))
 			wake_watchdog(notifier);
-		judge(notifier, uapi_now_ns() - begun, &at_once);
+		judge(notifier, uvf_now_ns() - begun, &at_once);
 		handle(notifier, notification);
 		if (atomic_fetch_add(&notifier->waiting, 1) < atomic_load(&notifier->wanted))
 			continue;

@@ -15,8 +15,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "core/core.h"
-#include "frontends/uapi/clock.h"
 #include "frontends/uapi/tracer_private.h"
 
 #define SLOW_NS	    100000ULL
@@ -46,10 +46,10 @@ static uint64_t cpu_ns(const struct rusage *usage)
 
 static void run_here(struct uapi_trap_worker *worker, struct uapi_trap *trap)
 {
-	uint64_t begun = uapi_now_ns();
+	uint64_t begun = uvf_now_ns();
 
 	uapi_trap_run(trap);
-	if (uapi_now_ns() - begun > SLOW_NS)
+	if (uvf_now_ns() - begun > SLOW_NS)
 		atomic_store(&worker->trial, TRIAL);
 }
 
@@ -60,9 +60,9 @@ static void run_on_trial(struct uapi_trap_worker *worker, struct uapi_trap *trap
 	uint64_t begun, ended;
 
 	getrusage(RUSAGE_THREAD, &before);
-	begun = uapi_now_ns();
+	begun = uvf_now_ns();
 	uapi_trap_run(trap);
-	ended = uapi_now_ns();
+	ended = uvf_now_ns();
 	getrusage(RUSAGE_THREAD, &after);
 	if (ended - begun > SLOW_NS &&
 	    (after.ru_nvcsw != before.ru_nvcsw || cpu_ns(&after) - cpu_ns(&before) > SLOW_NS))
@@ -120,7 +120,7 @@ void uapi_trap_schedule(struct uapi_trap *trap, struct uapi_device *device)
 	struct uapi_trap_worker *worker = &trap->tracer->workers[device->number];
 
 	if ((atomic_load(&worker->waiting) || atomic_load(&worker->trial) ||
-	     uapi_now_ns() < atomic_load(&worker->slow_until) || uvf_device_is_busy(device->dev)) &&
+	     uvf_now_ns() < atomic_load(&worker->slow_until) || uvf_device_is_busy(device->dev)) &&
 	    hand_over(worker, trap))
 		return;
 	run_here(worker, trap);

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "frontends/vfio_user/server.h"
 
 /* What a message can be where max_data_xfer_size is small. */
@@ -49,7 +50,7 @@ int uvf_connection_new(struct uvf_server *server, int fd, bool blocking,
 	}
 	connection->server = server;
 	connection->blocking = blocking;
-	connection->since = uvf_wire_now();
+	connection->since = uvf_now_ns();
 	connection->reply_capacity = sizeof(struct uvf_wire_header) + channel.max_payload;
 	ret = uvf_channel_new(&channel, &connection->channel);
 	if (!ret) {

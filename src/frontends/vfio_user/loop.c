@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "frontends/vfio_user/server.h"
 
 /* How often the embedded loop looks beyond a client that keeps it busy. */
@@ -240,7 +241,7 @@ static int accept_all(struct uvf_server *server)
 		if (fd < 0)
 			return -errno;
 		candidate = free_candidate(server);
-		*candidate = (struct uvf_candidate){fd, uvf_wire_now()};
+		*candidate = (struct uvf_candidate){fd, uvf_now_ns()};
 		/* Edges: a piece of a header is seen once, not for as long as it lies there. */
 		if (watch(server, fd, EPOLLIN | EPOLLET))
 			candidate_end(candidate);
@@ -326,14 +327,14 @@ static int serve(struct uvf_server *server)
 	}
 	if (pending != (int)connection->output_waits) {
 		connection->output_waits = pending;
-		connection->output_since = uvf_wire_now();
+		connection->output_since = uvf_now_ns();
 		watch_connection(server, pending);
 	}
 	/* Those that are left are no event of the socket. */
 	if (ret == UVF_REQUESTS_AT_ONCE)
 		kick(server);
 	deadline = uvf_connection_deadline(connection);
-	if (deadline && uvf_wire_now() >= deadline) {
+	if (deadline && uvf_now_ns() >= deadline) {
 		uvf_server_log(server, UVF_LOG_WARNING, "the client owes something for too long");
 		end(server);
 		deadline = 0;
@@ -355,7 +356,7 @@ static int events(struct uvf_server *server, int timeout_ms)
 		if (ready[i].data.fd == server->timer) {
 			drain(server->timer);
 			server->timer_at = 0;
-			expire(server, uvf_wire_now());
+			expire(server, uvf_now_ns());
 		} else if (ready[i].data.fd == server->kick) {
 			drain(server->kick);
 		} else if (ready[i].data.fd == server->listener) {
@@ -413,7 +414,7 @@ static void serve_until_gone(struct uvf_connection *connection)
 
 		ret = uvf_connection_serve(connection, true);
 		deadline = uvf_connection_deadline(connection);
-		if (ret >= 0 && deadline && uvf_wire_now() >= deadline)
+		if (ret >= 0 && deadline && uvf_now_ns() >= deadline)
 			ret = -ETIMEDOUT;
 	} while (ret >= 0);
 }

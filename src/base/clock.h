@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The time, for durations. */
-#ifndef UVF_UAPI_CLOCK_H
-#define UVF_UAPI_CLOCK_H
+#ifndef UVF_BASE_CLOCK_H
+#define UVF_BASE_CLOCK_H
 
 #include <stdint.h>
 #include <time.h>
 
-static inline uint64_t uapi_now_ns(void)
+static inline uint64_t uvf_now_ns(void)
 {
 	struct timespec now;
 
