@@ -182,6 +182,18 @@ static int check_source(const struct mapping *mapping)
 	return __builtin_add_overflow(mapping->source, mapping->size - 1, &last) ? -EOVERFLOW : 0;
 }
 
+/* Linux looks for the object before it looks at the range. */
+static int check_target(const struct uapi_iommufd_command *command, const struct mapping *mapping)
+{
+	struct uapi_ioas *ioas;
+	int ret = uapi_iommufd_get_ioas(command->iommufd, mapping->ioas_id, &ioas);
+
+	if (ret)
+		return ret;
+	uapi_ioas_put(ioas);
+	return check_source(mapping);
+}
+
 /* Maps where it is said, or where there is room, which another thread can take meanwhile. */
 static int map(struct uapi_iommufd_command *command, struct mapping *mapping,
 	       map_function *function)
@@ -220,16 +232,9 @@ int uapi_iommufd_ioas_map(struct uapi_iommufd_command *command)
 		.source = arguments->user_va,
 	};
 	int ret = arguments->__reserved ? -EOPNOTSUPP : check_mapping(&mapping);
-	struct uapi_ioas *ioas;
 
-	if (ret)
-		return ret;
-	/* Linux looks for the object before it looks at the range. */
-	ret = uapi_iommufd_get_ioas(command->iommufd, mapping.ioas_id, &ioas);
-	if (ret)
-		return ret;
-	uapi_ioas_put(ioas);
-	ret = check_source(&mapping);
+	if (!ret)
+		ret = check_target(command, &mapping);
 	if (!ret)
 		ret = map(command, &mapping, map_memory);
 	if (ret)
@@ -249,15 +254,9 @@ int uapi_iommufd_ioas_map_file(struct uapi_iommufd_command *command)
 		.source = arguments->start,
 	};
 	int ret = check_mapping(&mapping);
-	struct uapi_ioas *ioas;
 
-	if (ret)
-		return ret;
-	ret = uapi_iommufd_get_ioas(command->iommufd, mapping.ioas_id, &ioas);
-	if (ret)
-		return ret;
-	uapi_ioas_put(ioas);
-	ret = check_source(&mapping);
+	if (!ret)
+		ret = check_target(command, &mapping);
 	if (ret)
 		return ret;
 	mapping.fd = uapi_call_get_fd(command->call, arguments->fd);
