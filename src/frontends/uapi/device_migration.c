@@ -141,18 +141,19 @@ static int place_data_file(struct uapi_device *device, struct uapi_call *call, b
 	return uapi_call_place(call, &data->file, O_CLOEXEC);
 }
 
+static bool is_pre_copy(uint32_t state)
+{
+	return state == VFIO_DEVICE_STATE_PRE_COPY || state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
+}
+
 /* Whether arriving in @state from @before begins a session, and which way its data go. */
 static bool begins(uint32_t before, uint32_t state, bool *writes)
 {
 	*writes = state == VFIO_DEVICE_STATE_RESUMING;
 	if (before == state)
 		return false;
-	if (state == VFIO_DEVICE_STATE_STOP_COPY)
-		return before != VFIO_DEVICE_STATE_PRE_COPY &&
-		       before != VFIO_DEVICE_STATE_PRE_COPY_P2P;
-	if (state == VFIO_DEVICE_STATE_PRE_COPY || state == VFIO_DEVICE_STATE_PRE_COPY_P2P)
-		return before != VFIO_DEVICE_STATE_PRE_COPY &&
-		       before != VFIO_DEVICE_STATE_PRE_COPY_P2P;
+	if (state == VFIO_DEVICE_STATE_STOP_COPY || is_pre_copy(state))
+		return !is_pre_copy(before);
 	return *writes;
 }
 
