@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/device.h"
+#include "core/own_sections.h"
 #include "core/state.h"
 
 /* What of a state waits to be read, or was written, at most. */
@@ -27,91 +28,6 @@ struct migration {
 	uint64_t last_size; /* of the last whole state */
 	bool told;	    /* that a stream is refused */
 };
-
-/* ---- The core's own sections ---- */
-
-static const char *const own_sections[] = {"irqs", "memory", NULL};
-
-enum { VECTOR_PENDING = 1 << 0, VECTOR_ASSERTED = 1 << 1 };
-
-static int save_irq(struct uvf_state_writer *writer, struct irq_index *irq)
-{
-	uint32_t count = irq->description.count;
-	uint8_t *bytes = calloc(count ? count : 1, 1);
-	bool any = false;
-	int ret = 0;
-
-	if (!bytes)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < count; i++) {
-		struct irq_vector *vector = &irq->vectors[i];
-
-		pthread_mutex_lock(&vector->lock);
-		bytes[i] = (uint8_t)((vector->pending ? VECTOR_PENDING : 0) |
-				     (vector->asserted ? VECTOR_ASSERTED : 0));
-		pthread_mutex_unlock(&vector->lock);
-		any |= bytes[i];
-	}
-	if (any)
-		ret = uvf_state_write_bytes(writer,
-					    (struct uvf_state_section){
-						    .name = "irqs",
-						    .instance = irq->description.index,
-					    },
-					    bytes, count);
-	free(bytes);
-	return ret;
-}
-
-static int load_irq(struct uvf_state_reader *reader, struct irq_index *irq)
-{
-	const void *bytes;
-	ssize_t size = uvf_state_read_bytes(reader, "irqs", irq->description.index, &bytes);
-
-	if (size == -ENOENT)
-		return 0;
-	if (size != (ssize_t)irq->description.count)
-		return -EINVAL;
-	for (uint32_t i = 0; i < irq->description.count; i++) {
-		struct irq_vector *vector = &irq->vectors[i];
-		uint8_t flags = ((const uint8_t *)bytes)[i];
-
-		pthread_mutex_lock(&vector->lock);
-		vector->pending = flags & VECTOR_PENDING;
-		vector->asserted = flags & VECTOR_ASSERTED;
-		pthread_mutex_unlock(&vector->lock);
-	}
-	return 0;
-}
-
-/* The memory behind areas: what the driver may have written without a call. */
-static int save_memory(struct uvf_device *dev, struct uvf_state_writer *writer)
-{
-	int ret = 0;
-
-	for (size_t i = 0; i < dev->memory_count && !ret; i++)
-		ret = uvf_state_write_bytes(writer,
-					    (struct uvf_state_section){
-						    .name = "memory",
-						    .instance = dev->memories[i].index,
-					    },
-					    dev->memories[i].address, dev->memories[i].size);
-	return ret;
-}
-
-static int load_memory(struct uvf_device *dev, struct uvf_state_reader *reader)
-{
-	for (size_t i = 0; i < dev->memory_count; i++) {
-		const void *bytes;
-		ssize_t size =
-			uvf_state_read_bytes(reader, "memory", dev->memories[i].index, &bytes);
-
-		if (size < 0 || (uint64_t)size != dev->memories[i].size)
-			return -EINVAL;
-		memcpy(dev->memories[i].address, bytes, (size_t)size);
-	}
-	return 0;
-}
 
 /* ---- Sessions ---- */
 
@@ -152,11 +68,8 @@ static int save_all(struct uvf_device *dev)
 {
 	struct migration *migration = dev->migration;
 	size_t before = waiting(migration);
-	int ret = save_memory(dev, &migration->writer);
+	int ret = uvf_own_sections_save(dev, &migration->writer);
 
-	for (uint32_t i = 0; i < dev->irq_count && !ret; i++)
-		if (dev->irqs[i])
-			ret = save_irq(&migration->writer, dev->irqs[i]);
 	if (!ret && dev->layer_ops && dev->layer_ops->save)
 		ret = dev->layer_ops->save(dev, &migration->writer);
 	if (!ret && migration->ops->save)
@@ -184,10 +97,7 @@ static int load_all(struct uvf_device *dev)
 	if (dev->layer_ops && dev->layer_ops->load)
 		ret = dev->layer_ops->load(dev, reader);
 	if (!ret)
-		ret = load_memory(dev, reader);
-	for (uint32_t i = 0; i < dev->irq_count && !ret; i++)
-		if (dev->irqs[i])
-			ret = load_irq(reader, dev->irqs[i]);
+		ret = uvf_own_sections_load(dev, reader);
 	if (!ret && migration->ops->load)
 		ret = migration->ops->load(dev, reader);
 	return ret;
@@ -349,7 +259,7 @@ void uvf_device_set_migration(struct uvf_device *dev, const struct uvf_migration
 {
 	static const char *const none[] = {NULL};
 	const char *const *lists[] = {
-		own_sections,
+		uvf_own_sections,
 		dev->layer_ops && dev->layer_ops->sections ? dev->layer_ops->sections : none,
 		ops->sections ? ops->sections : none,
 	};
