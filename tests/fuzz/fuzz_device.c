@@ -17,9 +17,9 @@
 #include "base/bytes.h"
 #include "frontends/uapi/call.h"
 #include "frontends/uapi/device.h"
+#include "program.h"
 
 #define DEVICES 2
-#define PAGE	4096u
 #define STEPS	64
 #define EVENTS	4
 
@@ -285,17 +285,16 @@ static void step(struct fuzz *fuzz)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static uint8_t *page;
+	static bool is_made;
 	struct fuzz fuzz = {.data = data, .size = size};
 
-	if (!page) {
-		page = mmap(NULL, (size_t)2 * PAGE, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		assert(page != MAP_FAILED);
-		mprotect(page + PAGE, PAGE, PROT_NONE);
+	fuzz.page = PROGRAM + (size_t)(PROGRAM_PAGES - 2) * PAGE;
+	if (!is_made) {
+		make_program();
+		mprotect(fuzz.page + PAGE, PAGE, PROT_NONE);
+		is_made = true;
 	}
-	fuzz.page = page;
-	memset(page, 0, PAGE);
+	memset(fuzz.page, 0, PAGE);
 	begin(&fuzz);
 	for (int i = 0; i < STEPS && fuzz.size; i++)
 		step(&fuzz);

@@ -8,20 +8,15 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 #include <uvfio/uvfio.h>
 
 #include "frontends/uapi/call.h"
 #include "frontends/uapi/uapi.h"
+#include "program.h"
 
-#define PAGE	4096
 #define DEVICES 3
 #define FDS	12
-
-/* What inputs know: where the program's structs are, and its memory. */
-#define PROGRAM	      ((uint8_t *)0x200000000000)
-#define PROGRAM_PAGES 16
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -53,10 +48,7 @@ static void make_target(void)
 {
 	static const struct uvf_device_ops ops = {.open = open_device};
 
-	/* The last page can only be read, and there is nothing behind it. */
-	must(mmap(PROGRAM, PROGRAM_PAGES * PAGE, PROT_READ | PROT_WRITE,
-		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == PROGRAM);
-	must(!mprotect(PROGRAM + (PROGRAM_PAGES - 1) * PAGE, PAGE, PROT_READ));
+	make_program();
 	target.run.config.page_sizes = PAGE;
 	target.run.config.aperture.last = (1ULL << 48) - 1;
 	target.run.config.max_mappings = 64;
@@ -149,18 +141,25 @@ static long do_ioctl(unsigned slot, unsigned command, uint64_t argument)
 	return ret;
 }
 
+/* With @size bytes of @argument where the program can have them. */
+static long do_ioctl_with(unsigned slot, unsigned command, const void *argument, size_t size)
+{
+	memcpy(PROGRAM, argument, size);
+	return do_ioctl(slot, command, (uintptr_t)PROGRAM);
+}
+
 static void get_device(unsigned slot, unsigned group, unsigned device)
 {
 	const char *name = target.devices[device % DEVICES].address;
 
-	keep(slot, do_ioctl(group, VFIO_GROUP_GET_DEVICE_FD, (uintptr_t)name));
+	keep(slot, do_ioctl_with(group, VFIO_GROUP_GET_DEVICE_FD, name, strlen(name) + 1));
 }
 
 static void bind_device(unsigned cdev, unsigned iommufd)
 {
 	struct vfio_device_bind_iommufd bind = {.argsz = 16, .iommufd = target.fds[iommufd]};
 
-	do_ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, (uintptr_t)&bind);
+	do_ioctl_with(cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind, sizeof(bind));
 }
 
 /* Gives how many of the @size bytes it used: the struct that follows. */
@@ -175,9 +174,8 @@ static size_t do_command(unsigned slot, unsigned which, const uint8_t *bytes, si
 
 	if (length > size)
 		length = size;
-	memcpy(PROGRAM, bytes, length);
-	do_ioctl(slot, commands[which % (sizeof(commands) / sizeof(commands[0]))],
-		 (uintptr_t)PROGRAM);
+	do_ioctl_with(slot, commands[which % (sizeof(commands) / sizeof(commands[0]))], bytes,
+		      length);
 	return length;
 }
 
@@ -218,7 +216,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			keep(one, target.fds[other] < 0 ? -1 : dup(target.fds[other]));
 			break;
 		case 3:
-			do_ioctl(one, VFIO_GROUP_SET_CONTAINER, (uintptr_t)&target.fds[other]);
+			do_ioctl_with(one, VFIO_GROUP_SET_CONTAINER, &target.fds[other],
+				      sizeof(target.fds[other]));
 			break;
 		case 4:
 			do_ioctl(one, VFIO_SET_IOMMU, data[2] % 12);

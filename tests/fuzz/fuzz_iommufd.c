@@ -12,14 +12,11 @@
 #include <uvfio/uvfio.h>
 
 #include "frontends/uapi/iommufd.h"
+#include "program.h"
 
-#define PAGE 4096
-
-/* What inputs know: where the program's structs are, its memory, and its file. */
-#define PROGRAM	      ((uint8_t *)0x200000000000)
-#define PROGRAM_PAGES 16
-#define PROGRAM_FILE  100
-#define IOMMUFD	      101
+/* What inputs know, beside where the program's memory is. */
+#define PROGRAM_FILE 100
+#define IOMMUFD	     101
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -43,10 +40,7 @@ static void make_target(void)
 	int file = memfd_create("fuzz", MFD_CLOEXEC);
 
 	must(!ftruncate(file, 4L * PAGE) && dup2(file, PROGRAM_FILE) == PROGRAM_FILE);
-	/* The last page can only be read, and there is nothing behind it. */
-	must(mmap(PROGRAM, PROGRAM_PAGES * PAGE, PROT_READ | PROT_WRITE,
-		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == PROGRAM);
-	must(!mprotect(PROGRAM + (PROGRAM_PAGES - 1) * PAGE, PAGE, PROT_READ));
+	make_program();
 	target.run.config.aperture.last = (1ULL << 48) - 1;
 	target.run.devices = &target.device;
 	target.run.device_count = 1;
@@ -146,7 +140,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		file = uapi_file_find(&destroying, IOMMUFD);
 		must(file);
-		must(file->ops->ioctl(file, &destroying, IOMMU_DESTROY, (uintptr_t)&destroy) !=
+		memcpy(PROGRAM, &destroy, sizeof(destroy));
+		must(file->ops->ioctl(file, &destroying, IOMMU_DESTROY, (uintptr_t)PROGRAM) !=
 		     -EBUSY);
 		uapi_file_put(file);
 	}
