@@ -52,7 +52,10 @@ UVF_API int uvf_dirty_report(struct uvf_address_space *space, uvf_iova_t iova, u
 UVF_API int uvf_unmap_dirty(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size,
 			    uint64_t *unmapped, uint64_t page_size, uint64_t *bitmap,
 			    uint64_t bitmap_size);
-/* Puts back what a report took out that could not be passed on. Arguments as they were. */
+/*
+ * Puts back what a report took out that could not be passed on. Arguments as they were. Where bits
+ * stand for more than 512 pages, what lies between two of them can count as dirty, too.
+ */
 UVF_API void uvf_dirty_restore(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size,
 			       uint64_t page_size, const uint64_t *bitmap);
 

@@ -6,6 +6,9 @@
 #include "base/bytes.h"
 #include "iommu/space.h"
 
+/* Pages that a bit of a report may stand for, up to which it is put back as pages. */
+#define RESTORED_AS_PAGES 512
+
 int uvf_dirty_log_new(uint64_t granule, struct uvf_dirty_log **logp)
 {
 	struct uvf_dirty_log *log = calloc(1, sizeof(*log));
@@ -228,6 +231,19 @@ static void report_mappings(const struct report *report, struct uvf_address_spac
 	}
 }
 
+/* What is taken out of the middle stays. */
+static void take_range(struct uvf_dirty_log *log, uvf_iova_t first, uvf_iova_t last)
+{
+	if (first > log->last || last < log->first)
+		return;
+	if (first <= log->first && last >= log->last)
+		log->has_range = false;
+	else if (first <= log->first)
+		log->first = last + 1;
+	else if (last >= log->last)
+		log->last = first - 1;
+}
+
 static void report_log(struct report *report, struct uvf_dirty_log *log, unsigned flags)
 {
 	unsigned shift = log->pages.page_shift;
@@ -236,6 +252,11 @@ static void report_log(struct report *report, struct uvf_dirty_log *log, unsigne
 	report->log_shift = shift;
 	uvf_page_set_take(&log->pages, report->iova >> shift, report->last >> shift,
 			  !(flags & UVF_DIRTY_KEEP), alike ? report_word : report_pages, report);
+	if (!log->has_range)
+		return;
+	report_range(report, log->first, log->last);
+	if (!(flags & UVF_DIRTY_KEEP))
+		take_range(log, report->iova, report->last);
 }
 
 /*
@@ -300,6 +321,19 @@ int uvf_dirty_report(struct uvf_address_space *space, uvf_iova_t iova, uint64_t 
 	return ret;
 }
 
+static void add_range(struct uvf_dirty_log *log, uvf_iova_t first, uvf_iova_t last)
+{
+	if (!log->has_range || first < log->first)
+		log->first = first;
+	if (!log->has_range || last > log->last)
+		log->last = last;
+	log->has_range = true;
+}
+
+/*
+ * A bit that stands for much more than a page can't be put back as pages: that would be memory, and
+ * time, for all that the caller likes to name. It is put back as one range for all such bits.
+ */
 static void restore(struct uvf_dirty_log *log, uvf_iova_t iova, uint64_t size, uint64_t page_size,
 		    const uint64_t *bitmap)
 {
@@ -308,9 +342,12 @@ static void restore(struct uvf_dirty_log *log, uvf_iova_t iova, uint64_t size, u
 	for (uint64_t i = 0; log && i < words; i++)
 		for (uint64_t bits = bitmap[i]; bits; bits &= bits - 1) {
 			uint64_t bit = i * 64 + (uint64_t)__builtin_ctzll(bits);
-			uvf_iova_t first = iova + bit * page_size;
+			uvf_iova_t first = iova + bit * page_size, last = first + (page_size - 1);
 
-			log_pages(log, first, first + (page_size - 1));
+			if (page_size >> log->pages.page_shift <= RESTORED_AS_PAGES)
+				log_pages(log, first, last);
+			else
+				add_range(log, first, last);
 		}
 }
 

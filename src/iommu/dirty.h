@@ -19,6 +19,10 @@ struct uvf_view;
 
 struct uvf_dirty_log {
 	struct uvf_page_set pages;
+	/* In each report of it, until it is taken out: what is too much to be noted page by page.
+	 */
+	bool has_range;
+	uvf_iova_t first, last;
 };
 
 int uvf_dirty_log_new(uint64_t granule, struct uvf_dirty_log **logp);

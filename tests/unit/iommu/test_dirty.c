@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "iommu/iommu.h"
 
@@ -432,6 +433,84 @@ static void own_log(void **state)
 	world_end(&world);
 }
 
+/* ---- Bits that stand for terabytes ---- */
+
+#define HUGE (1ULL << 42)
+
+/* KiB of memory that this process has. */
+static long resident(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_maxrss;
+}
+
+static bool is_dirty(struct uvf_address_space *space, uint64_t iova, unsigned flags)
+{
+	uint64_t bitmap = 0;
+
+	assert_int_equal(uvf_dirty_report(space, iova, PAGE, PAGE, flags, &bitmap, 8), 0);
+	return bitmap;
+}
+
+/* One page of it was written; all of it counts as dirty again, and costs nothing. */
+static void huge_bits_are_put_back(void **state)
+{
+	struct world world;
+	uint64_t bitmap = 0;
+	long before;
+
+	world_begin(&world);
+	map_block(&world, 0);
+	assert_int_equal(uvf_dirty_start(world.space), 0);
+	assert_int_equal(uvf_attachment_write(world.attachment, BASE, "x", 1), 0);
+	assert_int_equal(uvf_dirty_report(world.space, 0, 4 * HUGE, HUGE, 0, &bitmap, 8), 0);
+	assert_int_equal(bitmap, 1);
+	before = resident();
+	bitmap = 2 | 4;
+	uvf_dirty_restore(world.space, 0, 4 * HUGE, HUGE, &bitmap);
+	assert_in_range(resident() - before, 0, 16 << 10);
+
+	assert_false(is_dirty(world.space, HUGE - PAGE, 0));
+	assert_true(is_dirty(world.space, HUGE, UVF_DIRTY_KEEP));
+	assert_true(is_dirty(world.space, HUGE, 0));
+	assert_false(is_dirty(world.space, HUGE, 0));
+	assert_true(is_dirty(world.space, 3 * HUGE - PAGE, 0));
+	assert_false(is_dirty(world.space, 3 * HUGE - PAGE, 0));
+	assert_true(is_dirty(world.space, 2 * HUGE, 0));
+	/* The middle is not worth being told from the rest. */
+	assert_true(is_dirty(world.space, 2 * HUGE, 0));
+	bitmap = 0;
+	assert_int_equal(uvf_dirty_report(world.space, 0, 4 * HUGE, HUGE, 0, &bitmap, 8), 0);
+	assert_int_equal(bitmap, 2 | 4);
+	assert_false(is_dirty(world.space, 2 * HUGE, 0));
+	world_end(&world);
+}
+
+static void huge_bits_are_put_back_in_an_own_log(void **state)
+{
+	const uint64_t half = 1ULL << 63;
+	struct world world;
+	uint64_t bitmap = 2;
+	long before;
+
+	world_begin(&world);
+	assert_int_equal(uvf_attachment_log_start(world.attachment, PAGE), 0);
+	before = resident();
+	uvf_attachment_log_restore(world.attachment, half - HUGE, 2 * HUGE, HUGE, &bitmap);
+	assert_in_range(resident() - before, 0, 16 << 10);
+	bitmap = 0;
+	assert_int_equal(uvf_attachment_log_report(world.attachment, half, half, half, &bitmap, 8),
+			 0);
+	assert_int_equal(bitmap, 1);
+	bitmap = 0;
+	assert_int_equal(uvf_attachment_log_report(world.attachment, half, half, half, &bitmap, 8),
+			 0);
+	assert_int_equal(bitmap, 0);
+	world_end(&world);
+}
+
 /* ---- Several threads at once ---- */
 
 #define WRITERS 3
@@ -516,9 +595,14 @@ static void nothing_is_missed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(refusals), cmocka_unit_test(small_bits),
-		cmocka_unit_test(silent),   cmocka_unit_test(is_exact),
-		cmocka_unit_test(own_log),  cmocka_unit_test(nothing_is_missed),
+		cmocka_unit_test(refusals),
+		cmocka_unit_test(small_bits),
+		cmocka_unit_test(silent),
+		cmocka_unit_test(is_exact),
+		cmocka_unit_test(own_log),
+		cmocka_unit_test(nothing_is_missed),
+		cmocka_unit_test(huge_bits_are_put_back),
+		cmocka_unit_test(huge_bits_are_put_back_in_an_own_log),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
