@@ -59,6 +59,10 @@ ssize_t uvf_region_read_unseen(struct uvf_device *dev, uint32_t index, uint64_t 
 ssize_t uvf_region_write_unseen(struct uvf_device *dev, uint32_t index, uint64_t offset,
 				const void *buf, size_t count);
 
+/* As uvf_migration_set_state(); and which state it left, when that succeeds. */
+int uvf_migration_change_state(struct uvf_device *dev, enum vfio_device_mig_state state,
+			       enum vfio_device_mig_state *before);
+
 /* For who makes mappings: 0, or the error that this one is refused with. NULL injector: 0. */
 int uvf_injector_map(struct uvf_injector *injector, uvf_iova_t iova, uint64_t size);
 

@@ -331,15 +331,24 @@ static int enter(struct uvf_device *dev)
 	return -ENODEV;
 }
 
-int uvf_migration_set_state(struct uvf_device *dev, enum vfio_device_mig_state state)
+int uvf_migration_change_state(struct uvf_device *dev, enum vfio_device_mig_state state,
+			       enum vfio_device_mig_state *before)
 {
 	int ret = enter(dev);
 
 	if (ret)
 		return ret;
+	*before = dev->migration->state;
 	ret = go(dev, state);
 	uvf_device_unlock(dev);
 	return ret;
+}
+
+int uvf_migration_set_state(struct uvf_device *dev, enum vfio_device_mig_state state)
+{
+	enum vfio_device_mig_state before;
+
+	return uvf_migration_change_state(dev, state, &before);
 }
 
 static bool is_pre_copy(const struct migration *migration)

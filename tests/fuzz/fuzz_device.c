@@ -142,6 +142,7 @@ static void begin(struct fuzz *fuzz)
 					       .bus = 1,
 					       .devfn = i,
 					       .ownership = UAPI_GROUP};
+		pthread_mutex_init(&device->migrating, NULL);
 		ret = uvf_pci_new("fuzz", &description, &ops, NULL, &device->dev, &error);
 		ret = ret ? ret : uvf_device_open(device->dev);
 		ret = ret ? ret : uapi_session_new(device);
@@ -156,6 +157,7 @@ static void end(struct fuzz *fuzz)
 	for (size_t i = 0; i < DEVICES; i++) {
 		uapi_session_free(&fuzz->devices[i]);
 		uvf_device_free(fuzz->devices[i].dev);
+		pthread_mutex_destroy(&fuzz->devices[i].migrating);
 	}
 	for (size_t i = 0; i < EVENTS; i++)
 		close(fuzz->events[i]);

@@ -17,6 +17,7 @@
 #include <uvfio/migration.h>
 
 #include "base/bytes.h"
+#include "core/core.h"
 #include "frontends/uapi/call.h"
 
 #define LOG_RANGES_MAX 256 /* as Linux: a page of them */
@@ -31,27 +32,51 @@ struct data_file {
 	bool writes;
 };
 
-static bool has_ended(const struct data_file *data)
+/*
+ * For as long as no other session can begin. -ENODEV: one has; what a descriptor of an older one
+ * reads is not to be missing in it.
+ */
+static int enter_session(struct data_file *data)
 {
-	return atomic_load(&data->device->transfers) != data->transfer;
+	pthread_mutex_lock(&data->device->migrating);
+	if (atomic_load(&data->device->transfers) == data->transfer)
+		return 0;
+	pthread_mutex_unlock(&data->device->migrating);
+	return -ENODEV;
 }
 
-static ssize_t read_state(struct uapi_device *device, struct uapi_call *call, void *piece,
+static void leave_session(struct data_file *data)
+{
+	pthread_mutex_unlock(&data->device->migrating);
+}
+
+static ssize_t read_state(struct data_file *data, struct uapi_call *call, void *piece,
 			  uint64_t address, uint64_t count)
 {
-	ssize_t size = uvf_migration_read(device->dev, piece, count);
+	ssize_t size = enter_session(data);
 
+	if (size)
+		return size;
+	size = uvf_migration_read(data->device->dev, piece, count);
+	leave_session(data);
 	if (size > 0 && uapi_call_write(call, address, piece, (size_t)size))
 		return -EFAULT;
 	return size;
 }
 
-static ssize_t write_state(struct uapi_device *device, struct uapi_call *call, void *piece,
+static ssize_t write_state(struct data_file *data, struct uapi_call *call, void *piece,
 			   uint64_t address, uint64_t count)
 {
+	ssize_t ret;
+
 	if (uapi_call_read(call, address, piece, count))
 		return -EFAULT;
-	return uvf_migration_write(device->dev, piece, count);
+	ret = enter_session(data);
+	if (ret)
+		return ret;
+	ret = uvf_migration_write(data->device->dev, piece, count);
+	leave_session(data);
+	return ret;
 }
 
 /* What was moved counts: an error after that shows at the next call. */
@@ -60,11 +85,12 @@ static ssize_t data_access(struct uapi_file *file, struct uapi_call *call,
 {
 	struct data_file *data = (struct data_file *)file;
 	uint64_t done = 0;
-	ssize_t ret = 0;
+	ssize_t ret = enter_session(data);
 	void *piece;
 
-	if (has_ended(data))
-		return -ENODEV;
+	if (ret)
+		return ret;
+	leave_session(data);
 	if (access->write != data->writes)
 		return -EBADF;
 	piece = malloc(access->count < PIECE ? (size_t)access->count + 1 : PIECE);
@@ -73,7 +99,7 @@ static ssize_t data_access(struct uapi_file *file, struct uapi_call *call,
 	while (done < access->count) {
 		uint64_t count = access->count - done < PIECE ? access->count - done : PIECE;
 
-		ret = (access->write ? write_state : read_state)(data->device, call, piece,
+		ret = (access->write ? write_state : read_state)(data, call, piece,
 								 access->address + done, count);
 		if (ret <= 0)
 			break;
@@ -91,7 +117,11 @@ static long get_precopy_info(struct data_file *data, struct uapi_call *call, uin
 
 	if (ret)
 		return ret;
+	ret = enter_session(data);
+	if (ret)
+		return ret;
 	ret = uvf_migration_precopy_info(data->device->dev, &initial, &dirty);
+	leave_session(data);
 	if (ret)
 		return ret;
 	info.flags = 0;
@@ -107,7 +137,7 @@ static long data_ioctl(struct uapi_file *file, struct uapi_call *call, unsigned 
 
 	if (command != VFIO_MIG_GET_PRECOPY_INFO || data->writes)
 		return -ENOTTY;
-	return has_ended(data) ? -ENODEV : get_precopy_info(data, call, argument);
+	return get_precopy_info(data, call, argument);
 }
 
 static void data_release(struct uapi_file *file)
@@ -121,7 +151,7 @@ static const struct uapi_file_ops data_file_ops = {
 	.release = data_release,
 };
 
-/* A descriptor for the session that has just begun. Returns its number. */
+/* With `migrating`: a descriptor for the session that has just begun. Returns its number. */
 static int place_data_file(struct uapi_device *device, struct uapi_call *call, bool writes)
 {
 	struct data_file *data = calloc(1, sizeof(*data));
@@ -157,25 +187,34 @@ static bool begins(uint32_t before, uint32_t state, bool *writes)
 	return *writes;
 }
 
+/* Goes to a state; what the program is given for it. */
+static int go_to(struct uapi_device *device, struct uapi_call *call, uint32_t state, int *data_fd)
+{
+	enum vfio_device_mig_state before;
+	bool writes;
+	int ret = uvf_migration_change_state(device->dev, state, &before);
+
+	*data_fd = -1;
+	if (ret || !begins(before, state, &writes))
+		return ret;
+	ret = place_data_file(device, call, writes);
+	if (ret < 0)
+		return ret;
+	*data_fd = ret;
+	return 0;
+}
+
 static long set_state(struct uapi_device *device, struct uapi_call *call, uint64_t address)
 {
 	struct vfio_device_feature_mig_state state;
-	uint32_t before = uvf_migration_state(device->dev);
-	bool writes;
 	int ret;
 
 	if (uapi_call_read(call, address, &state, sizeof(state)))
 		return -EFAULT;
-	ret = uvf_migration_set_state(device->dev, state.device_state);
-	if (ret)
-		return ret;
-	state.data_fd = -1;
-	if (begins(before, state.device_state, &writes)) {
-		state.data_fd = place_data_file(device, call, writes);
-		if (state.data_fd < 0)
-			return state.data_fd;
-	}
-	return uapi_call_write(call, address, &state, sizeof(state));
+	pthread_mutex_lock(&device->migrating);
+	ret = go_to(device, call, state.device_state, &state.data_fd);
+	pthread_mutex_unlock(&device->migrating);
+	return ret ? ret : uapi_call_write(call, address, &state, sizeof(state));
 }
 
 /* ---- Dirty logs ---- */

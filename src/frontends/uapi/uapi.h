@@ -61,7 +61,8 @@ struct uapi_device {
 	char address[20]; /* "0000:65:00.0"; a domain can have 8 digits */
 	int numa_node;
 	enum uvf_run_trap trap[UAPI_BARS];
-	atomic_uint transfers; /* of its state: how many have begun, and owners gone */
+	pthread_mutex_t migrating; /* one state is set at a time, and its data are one session's */
+	atomic_uint transfers;	   /* of its state: how many have begun, and owners gone */
 
 	/* Under the topology lock. */
 	enum uapi_ownership ownership;

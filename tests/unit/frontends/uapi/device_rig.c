@@ -115,6 +115,7 @@ static void place(struct rig *rig, size_t i, uint8_t bus, uint8_t devfn)
 		.bus = bus,
 		.devfn = devfn,
 	};
+	pthread_mutex_init(&device->migrating, NULL);
 }
 
 void rig_new(struct rig *rig)
@@ -154,8 +155,10 @@ void rig_replace(struct rig *rig, struct uvf_device *dev)
 
 void rig_free(struct rig *rig)
 {
-	for (size_t i = 0; i < RIG_DEVICES; i++)
+	for (size_t i = 0; i < RIG_DEVICES; i++) {
 		close_device(&rig->devices[i]);
+		pthread_mutex_destroy(&rig->devices[i].migrating);
+	}
 	pthread_cond_destroy(&rig->run.changed);
 	pthread_mutex_destroy(&rig->run.topology);
 }

@@ -2,6 +2,8 @@
 /* A device's state by a descriptor, and its dirty log, as a program asks for them. */
 #include "device_rig.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 static struct rig rig;
@@ -197,6 +199,63 @@ static void a_bad_stream(void **state)
 	assert_int_equal(get_state(), VFIO_DEVICE_STATE_RUNNING);
 }
 
+/* ---- Two threads that set states ---- */
+
+#define CHANGES 20000
+
+static atomic_uint sessions;
+
+static int save(struct uvf_device *dev, struct uvf_state_writer *writer)
+{
+	atomic_fetch_add(&sessions, 1);
+	return 0;
+}
+
+static const struct uvf_migration_ops counting = {.name = "counting", .save = save};
+
+/* Which file it is doesn't matter, only that there is one. Returns how many there were. */
+static void *change_states(void *opaque)
+{
+	struct uapi_call call = {.run = &rig.run};
+	uintptr_t files = 0;
+
+	for (unsigned i = 0; i < CHANGES; i++) {
+		struct {
+			uint32_t argsz, flags;
+			struct vfio_device_feature_mig_state state;
+		} argument = {sizeof(argument), SET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, {0}};
+
+		argument.state.device_state =
+			i % 2 ? VFIO_DEVICE_STATE_RUNNING : VFIO_DEVICE_STATE_STOP_COPY;
+		if (uapi_device_ioctl(rig.device, NULL, &call, VFIO_DEVICE_FEATURE,
+				      (uintptr_t)&argument))
+			return NULL;
+		if (argument.state.data_fd >= 0) {
+			files++;
+			close(argument.state.data_fd);
+		}
+	}
+	return (void *)files;
+}
+
+static void each_session_has_one_descriptor(void **state)
+{
+	const struct uvf_pci_description description = {.vendor = 0x1b36};
+	static const struct uvf_device_ops ops;
+	struct uvf_error error = {""};
+	struct uvf_device *dev;
+	void *files[2];
+	pthread_t other;
+
+	assert_int_equal(uvf_pci_new("rig", &description, &ops, NULL, &dev, &error), 0);
+	uvf_device_set_migration(dev, &counting);
+	rig_replace(&rig, dev);
+	assert_int_equal(pthread_create(&other, NULL, change_states, NULL), 0);
+	files[0] = change_states(NULL);
+	assert_int_equal(pthread_join(other, &files[1]), 0);
+	assert_int_equal((uintptr_t)files[0] + (uintptr_t)files[1], atomic_load(&sessions));
+}
+
 /* ---- Dirty log ---- */
 
 static long start(uint64_t page_size, uint32_t count, const void *ranges)
@@ -300,8 +359,13 @@ static void what_was_written(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(there_is_migration), TEST(a_session),	TEST(before_it_stops),
-		TEST(a_bad_stream),	  TEST(refused_ranges), TEST(what_was_written),
+		TEST(there_is_migration),
+		TEST(a_session),
+		TEST(before_it_stops),
+		TEST(a_bad_stream),
+		TEST(refused_ranges),
+		TEST(what_was_written),
+		TEST(each_session_has_one_descriptor),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
