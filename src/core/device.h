@@ -120,6 +120,8 @@ void uvf_device_free_irqs(struct uvf_device *dev);
 void uvf_device_disable_irqs(struct uvf_device *dev);
 /* The driver unmasks @vector: what is pending or still asserted signals. */
 void uvf_irq_unmask(struct irq_index *irq, struct irq_vector *vector);
+/* The state of all came from elsewhere: what is pending or asserted, and not masked, signals. */
+void uvf_irq_catch_up(struct uvf_device *dev);
 
 /* migration.c. Reset, also by closing, ends what is going on: with the device's lock held. */
 void uvf_migration_reset(struct uvf_device *dev);

@@ -235,7 +235,7 @@ static void vector_set_trigger(struct irq_index *irq, struct irq_vector *vector,
 	if (fd < 0) {
 		vector->pending = false;
 		vector->masked = false;
-	} else if (old < 0 && vector->asserted) {
+	} else if (old < 0 && (vector->asserted || vector->pending)) {
 		vector_fire(irq, vector);
 	}
 	pthread_mutex_unlock(&vector->lock);
@@ -419,6 +419,32 @@ static int irq_set(struct uvf_device *dev, struct irq_index *irq, const struct u
 	if (!ret)
 		index_changed(dev, set->index);
 	return ret;
+}
+
+static void catch_up(struct uvf_device *dev, uint32_t index)
+{
+	struct irq_index *irq = dev->irqs[index];
+
+	for (uint32_t i = 0; i < irq->description.count; i++) {
+		struct irq_vector *vector = &irq->vectors[i];
+
+		pthread_mutex_lock(&vector->lock);
+		if (vector->trigger >= 0 && !vector->masked &&
+		    (vector->pending || vector->asserted) &&
+		    (!is_looked_at(dev) || uvf_inject_irq(dev, index, i, vector->asserted)))
+			vector_fire(irq, vector);
+		pthread_mutex_unlock(&vector->lock);
+	}
+	/* The layer has what is pending of its own. */
+	if (dev->layer_ops && dev->layer_ops->irq_changed && atomic_load(&irq->enabled))
+		dev->layer_ops->irq_changed(dev, index);
+}
+
+void uvf_irq_catch_up(struct uvf_device *dev)
+{
+	for (uint32_t i = 0; i < dev->irq_count; i++)
+		if (dev->irqs[i])
+			catch_up(dev, i);
 }
 
 int uvf_irq_set(struct uvf_device *dev, const struct uvf_irq_set *set)

@@ -27,6 +27,7 @@ struct migration {
 	uint64_t initial;   /* bytes of what was there when PRE_COPY began that weren't read */
 	uint64_t last_size; /* of the last whole state */
 	bool told;	    /* that a stream is refused */
+	bool loaded;	    /* a state was taken over, and did not run yet */
 };
 
 /* ---- Sessions ---- */
@@ -117,7 +118,14 @@ static int quiesce(struct uvf_device *dev)
 
 static int unquiesce(struct uvf_device *dev)
 {
-	return call(dev->migration->ops->unquiesce, dev);
+	int ret = call(dev->migration->ops->unquiesce, dev);
+
+	/* What its driver was not told where it comes from. */
+	if (!ret && dev->migration->loaded)
+		uvf_irq_catch_up(dev);
+	if (!ret)
+		dev->migration->loaded = false;
+	return ret;
 }
 
 static int stop(struct uvf_device *dev)
@@ -183,6 +191,7 @@ static int finish_resuming(struct uvf_device *dev)
 		uvf_device_log(dev, UVF_LOG_ERROR, "its state can't be taken over: %s",
 			       dev->migration->reader.complete ? strerror(-ret)
 							       : "the stream is cut");
+	dev->migration->loaded = !ret;
 	end_session(dev->migration);
 	return ret;
 }
@@ -299,6 +308,7 @@ void uvf_migration_reset(struct uvf_device *dev)
 	if (!dev->migration)
 		return;
 	end_session(dev->migration);
+	dev->migration->loaded = false;
 	dev->migration->state = VFIO_DEVICE_STATE_RUNNING;
 }
 

@@ -133,6 +133,65 @@ static void asserted_line(void **state)
 	uvf_device_free(to);
 }
 
+/* Also where its eventfd was there before the state was: QEMU's order. Once is enough. */
+static void asserted_line_with_eventfd(void **state)
+{
+	static uint8_t stream[65536];
+	struct model models[2];
+	struct uvf_device *from = migratable(&everything, &models[0]);
+	struct uvf_device *to = migratable(&everything, &models[1]);
+	size_t size;
+	int fd;
+
+	uvf_pci_intx(from, true);
+	size = save(from, stream, sizeof(stream));
+	assert_int_equal(uvf_migration_set_state(to, VFIO_DEVICE_STATE_RESUMING), 0);
+	bind_irqs(to, VFIO_PCI_INTX_IRQ_INDEX, 1, &fd);
+	assert_int_equal(uvf_migration_write(to, stream, size), size);
+	assert_int_equal(uvf_migration_set_state(to, VFIO_DEVICE_STATE_RUNNING_P2P), 0);
+	assert_int_equal(signals(fd), 0);
+	assert_int_equal(uvf_migration_set_state(to, VFIO_DEVICE_STATE_RUNNING), 0);
+	assert_int_equal(signals(fd), 1);
+	assert_int_equal(uvf_migration_set_state(to, VFIO_DEVICE_STATE_STOP), 0);
+	assert_int_equal(uvf_migration_set_state(to, VFIO_DEVICE_STATE_RUNNING), 0);
+	assert_int_equal(signals(fd), 0);
+	close(fd);
+	uvf_device_free(from);
+	uvf_device_free(to);
+}
+
+/* A message that lost its mask while interrupts were off. */
+static void pending_messages_with_eventfds(void **state)
+{
+	static uint8_t stream[65536];
+	struct model models[2];
+	struct uvf_device *from = migratable(&everything, &models[0]);
+	struct uvf_device *to = migratable(&everything, &models[1]);
+	struct uvf_irq_set off = {
+		.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER,
+		.index = VFIO_PCI_MSIX_IRQ_INDEX,
+	};
+	size_t size;
+	int fds[4];
+
+	enable_memory(from);
+	bind_irqs(from, VFIO_PCI_MSIX_IRQ_INDEX, 4, fds);
+	bar_write32(from, 0, MSIX_TABLE + 2 * 16 + 12, 1);
+	assert_true(uvf_pci_msi(from, 2));
+	assert_int_equal(uvf_irq_set(from, &off), 0);
+	bar_write32(from, 0, MSIX_TABLE + 2 * 16 + 12, 0);
+	size = save(from, stream, sizeof(stream));
+	for (unsigned i = 0; i < 4; i++)
+		close(fds[i]);
+	bind_irqs(to, VFIO_PCI_MSIX_IRQ_INDEX, 4, fds);
+	assert_int_equal(load(to, stream, size), 0);
+	assert_int_equal(signals(fds[2]), 1);
+	for (unsigned i = 0; i < 4; i++)
+		close(fds[i]);
+	uvf_device_free(from);
+	uvf_device_free(to);
+}
+
 /* A device of another make doesn't take it, and says so when it is to run. */
 static void another_make(void **state)
 {
@@ -161,6 +220,8 @@ int main(void)
 		cmocka_unit_test(everything_goes),
 		cmocka_unit_test(pending_messages),
 		cmocka_unit_test(asserted_line),
+		cmocka_unit_test(asserted_line_with_eventfd),
+		cmocka_unit_test(pending_messages_with_eventfds),
 		cmocka_unit_test(another_make),
 	};
 
