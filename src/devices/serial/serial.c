@@ -5,7 +5,8 @@
  * Two parties meet here under the device's lock: the driver, through the registers in BAR 0, and
  * the line's thread. Neither waits for the other. The driver's bytes go from the transmitter into
  * `output`; while that is full the transmitter stays full, and LSR says so. The line is read only
- * as far as the receiver has room; the rest stays with its sender.
+ * as far as the receiver has room; the rest stays with its sender. While the port is still for a
+ * migration the line is left alone.
  */
 #include <errno.h>
 #include <poll.h>
@@ -20,32 +21,7 @@
 #include "base/bytes.h"
 #include "base/spec.h"
 #include "core/model.h"
-#include "devices/serial/line.h"
-#include "devices/serial/uart.h"
-
-#define OUTPUT_SIZE 4096
-
-struct serial {
-	struct uvf_device *dev;
-
-	/* Under the device's lock. */
-	struct uart uart;
-	uint8_t output[OUTPUT_SIZE]; /* sent by the driver, not yet taken by the line */
-	size_t output_count;
-	bool waits_for_output; /* the line's thread sleeps until there is some */
-	bool waits_for_room;   /* it sleeps until the receiver has some */
-	bool stop;
-
-	/* The line's thread's own, while it runs. */
-	struct line line;
-	uint8_t input[UART_FIFO_SIZE]; /* read from the line, not yet received */
-	size_t input_count;
-	bool losing; /* what was written last was lost, and that has been said */
-
-	int wake; /* eventfd: ends the sleep of the line's thread */
-	pthread_t thread;
-	bool thread_runs;
-};
+#include "devices/serial/serial.h"
 
 /* #syscalls: write */
 static void wake_thread(struct serial *serial)
@@ -54,18 +30,18 @@ static void wake_thread(struct serial *serial)
 	(void)eventfd_write(serial->wake, 1);
 }
 
-/*
- * After anything has changed in the UART: passes on what follows from it. What is sent to nobody is
- * lost. With the device's lock held.
- */
-static void settle(struct serial *serial)
+void serial_settle(struct serial *serial)
 {
 	struct uart *uart = &serial->uart;
+	uint8_t lost[UART_FIFO_SIZE];
 
-	serial->output_count += uart_transmit(uart, serial->output + serial->output_count,
-					      OUTPUT_SIZE - serial->output_count);
-	if (!uart->carrier)
-		serial->output_count = 0;
+	if (uart->carrier) {
+		serial->output_count += uart_transmit(uart, serial->output + serial->output_count,
+						      OUTPUT_SIZE - serial->output_count);
+	} else {
+		uart_transmit(uart, lost, sizeof(lost));
+		serial->output_count = serial->moved;
+	}
 	uvf_pci_intx(serial->dev, uart_interrupt(uart));
 	if ((serial->waits_for_output && serial->output_count) ||
 	    (serial->waits_for_room && uart_room(uart))) {
@@ -73,6 +49,40 @@ static void settle(struct serial *serial)
 		serial->waits_for_room = false;
 		wake_thread(serial);
 	}
+}
+
+void serial_take_written(struct serial *serial)
+{
+	size_t done = serial->written;
+
+	serial->written = 0;
+	serial->output_count -= done;
+	memmove(serial->output, serial->output + done, serial->output_count);
+	serial->moved -= done < serial->moved ? done : serial->moved;
+}
+
+int serial_quiesce(struct uvf_device *dev)
+{
+	struct serial *serial = uvf_device_opaque(dev);
+
+	pthread_mutex_lock(&serial->busy);
+	serial->quiesced = true;
+	pthread_mutex_unlock(&serial->busy);
+	serial_take_written(serial);
+	return 0;
+}
+
+int serial_unquiesce(struct uvf_device *dev)
+{
+	struct serial *serial = uvf_device_opaque(dev);
+
+	pthread_mutex_lock(&serial->busy);
+	serial->quiesced = false;
+	pthread_mutex_unlock(&serial->busy);
+	serial->loaded = false;
+	serial_settle(serial);
+	wake_thread(serial);
+	return 0;
 }
 
 /* ---- The line's thread ---- */
@@ -90,16 +100,18 @@ static void plan(struct serial *serial, struct pollfd *fds)
 	size_t room = uart_room(uart);
 	size_t fits = serial->input_count < room ? serial->input_count : room;
 
+	for (unsigned i = 0; i < AT_COUNT; i++)
+		fds[i].fd = -1;
+	fds[AT_WAKE] = (struct pollfd){serial->wake, POLLIN, 0};
+	if (serial->quiesced)
+		return;
 	uart_receive(uart, serial->input, fits);
 	serial->input_count -= fits;
 	memmove(serial->input, serial->input + fits, serial->input_count);
 	uart_set_carrier(uart, line->out >= 0);
-	if (line->out < 0)
-		serial->output_count = 0;
-	settle(serial);
+	serial_settle(serial);
 	serial->waits_for_output = !serial->output_count;
 	serial->waits_for_room = serial->input_count || !uart_room(uart);
-	fds[AT_WAKE] = (struct pollfd){serial->wake, POLLIN, 0};
 	fds[AT_LISTENER] = (struct pollfd){line->out < 0 ? line->listener : -1, POLLIN, 0};
 	fds[AT_IN] = (struct pollfd){serial->waits_for_room ? -1 : line->in, POLLIN, 0};
 	fds[AT_OUT] = (struct pollfd){serial->waits_for_output ? -1 : line->out, POLLOUT, 0};
@@ -139,19 +151,35 @@ static size_t write_line(struct serial *serial, const uint8_t *bytes, size_t cou
 	return count;
 }
 
+/* What poll() found. Not with the device's lock: all of it may take its time. */
+static void use_line(struct serial *serial, const struct pollfd *fds, const uint8_t *bytes,
+		     size_t count, size_t room)
+{
+	pthread_mutex_lock(&serial->busy);
+	if (!serial->quiesced) {
+		if (fds[AT_OUT].revents)
+			serial->written = write_line(serial, bytes, count);
+		if (fds[AT_IN].revents)
+			read_line(serial, room);
+		if (fds[AT_LISTENER].revents && !line_accept(&serial->line))
+			uvf_device_log(serial->dev, UVF_LOG_INFO, "line: %s: connected",
+				       serial->line.where);
+	}
+	pthread_mutex_unlock(&serial->busy);
+}
+
 /* #syscalls: poll read */
 static void *run_line(void *opaque)
 {
 	struct serial *serial = opaque;
 	struct pollfd fds[AT_COUNT];
 	uint8_t bytes[OUTPUT_SIZE];
-	size_t count, room, done = 0;
+	size_t count, room;
 	eventfd_t unused;
 
 	for (;;) {
 		uvf_device_lock(serial->dev);
-		serial->output_count -= done;
-		memmove(serial->output, serial->output + done, serial->output_count);
+		serial_take_written(serial);
 		plan(serial, fds);
 		room = uart_room(&serial->uart);
 		count = serial->output_count;
@@ -160,18 +188,11 @@ static void *run_line(void *opaque)
 			break;
 		uvf_device_unlock(serial->dev);
 
-		done = 0;
 		if (poll(fds, AT_COUNT, -1) < 0)
 			continue;
 		if (fds[AT_WAKE].revents)
 			(void)eventfd_read(serial->wake, &unused);
-		if (fds[AT_OUT].revents)
-			done = write_line(serial, bytes, count);
-		if (fds[AT_IN].revents)
-			read_line(serial, room);
-		if (fds[AT_LISTENER].revents && !line_accept(&serial->line))
-			uvf_device_log(serial->dev, UVF_LOG_INFO, "line: %s: connected",
-				       serial->line.where);
+		use_line(serial, fds, bytes, count, room);
 	}
 	uvf_device_unlock(serial->dev);
 	return NULL;
@@ -213,7 +234,7 @@ static int read_registers(struct uvf_device *dev, uint32_t index, uint64_t offse
 
 	for (size_t i = 0; i < count; i++)
 		bytes[i] = uart_read(&serial->uart, (unsigned)(offset + i));
-	settle(serial);
+	serial_settle(serial);
 	return 0;
 }
 
@@ -225,7 +246,7 @@ static int write_registers(struct uvf_device *dev, uint32_t index, uint64_t offs
 
 	for (size_t i = 0; i < count; i++) {
 		uart_write(&serial->uart, (unsigned)(offset + i), bytes[i]);
-		settle(serial);
+		serial_settle(serial);
 	}
 	return 0;
 }
@@ -238,14 +259,21 @@ static int open_serial(struct uvf_device *dev)
 	return 0;
 }
 
-/* What the driver has sent is on the line already: it stays. */
+/*
+ * What the driver has sent is on the line already: it stays; but not what another port's driver
+ * has, whose state was taken over and is not to be.
+ */
 static int reset_serial(struct uvf_device *dev, enum uvf_reset kind)
 {
 	struct serial *serial = uvf_device_opaque(dev);
 
 	uart_reset(&serial->uart);
-	settle(serial);
-	return 0;
+	if (serial->loaded) {
+		serial->output_count = 0;
+		serial->input_count = 0;
+		serial->moved = 0;
+	}
+	return serial_unquiesce(dev);
 }
 
 static void free_serial(struct serial *serial)
@@ -254,6 +282,7 @@ static void free_serial(struct serial *serial)
 	line_close(&serial->line);
 	if (serial->wake >= 0)
 		close(serial->wake);
+	pthread_mutex_destroy(&serial->busy);
 	free(serial);
 }
 
@@ -300,6 +329,7 @@ static int create_serial(const struct uvf_spec *spec, struct uvf_device **devp,
 	serial = calloc(1, sizeof(*serial));
 	if (!serial)
 		return uvf_fail(error, -ENOMEM, "serial: no memory");
+	pthread_mutex_init(&serial->busy, NULL);
 	serial->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	ret = line_open(&serial->line, line, uvf_spec_string(spec, "link"), error);
 	if (!ret && serial->wake < 0)
@@ -312,6 +342,7 @@ static int create_serial(const struct uvf_spec *spec, struct uvf_device **devp,
 		free_serial(serial);
 		return ret;
 	}
+	uvf_device_set_migration(serial->dev, &serial_migration);
 	ret = start_line(serial);
 	if (ret) {
 		uvf_device_free(serial->dev);

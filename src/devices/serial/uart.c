@@ -4,8 +4,7 @@
 
 #include <assert.h>
 
-#define ERRORS_OF_BYTE (UART_LSR_PE | UART_LSR_FE | UART_LSR_BI)
-#define DELTAS	       (UART_MSR_DCTS | UART_MSR_DDSR | UART_MSR_TERI | UART_MSR_DDCD)
+#define DELTAS (UART_MSR_DCTS | UART_MSR_DDSR | UART_MSR_TERI | UART_MSR_DDCD)
 /* Divisor for 9600 baud from the usual 1.8432 MHz clock. */
 #define RESET_DIVISOR 12
 
@@ -294,7 +293,7 @@ static uint8_t read_lsr(struct uart *uart)
 	if (!uart->transmitter.count)
 		value |= UART_LSR_THRE | UART_LSR_TEMT;
 	for (unsigned i = 0; uart->fifos && i < fifo->count; i++)
-		if (fifo->errors[(fifo->head + i) % UART_FIFO_SIZE] & ERRORS_OF_BYTE)
+		if (fifo->errors[(fifo->head + i) % UART_FIFO_SIZE] & UART_LSR_BYTE_ERRORS)
 			value |= UART_LSR_FIFO_ERROR;
 	uart->line_errors = 0;
 	fifo->errors[fifo->head] = 0;
