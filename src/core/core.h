@@ -63,6 +63,18 @@ ssize_t uvf_region_write_unseen(struct uvf_device *dev, uint32_t index, uint64_t
 int uvf_migration_change_state(struct uvf_device *dev, enum vfio_device_mig_state state,
 			       enum vfio_device_mig_state *before);
 
+/* What a device's own dirty log is kept in, bytes. */
+#define UVF_LOGGING_GRANULE 4096
+/* As Linux: a page of them. */
+#define UVF_LOGGING_RANGES_MAX 256
+/*
+ * Checks what a driver wants to be logged, at most UVF_LOGGING_RANGES_MAX ranges. -EINVAL,
+ * -EOVERFLOW.
+ */
+int uvf_device_logging_check(uint64_t page_size,
+			     const struct vfio_device_feature_dma_logging_range *ranges,
+			     uint32_t count);
+
 /* For who makes mappings: 0, or the error that this one is refused with. NULL injector: 0. */
 int uvf_injector_map(struct uvf_injector *injector, uvf_iova_t iova, uint64_t size);
 

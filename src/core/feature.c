@@ -74,6 +74,19 @@ static const struct {
 	{VFIO_DEVICE_FEATURE_MIG_DATA_SIZE, get_data_size, NULL},
 };
 
+/* Dirty logs are calls of client.h: here it can only be asked whether there is one. */
+static ssize_t logging_feature(struct uvf_device *dev, uint32_t flags)
+{
+	uint32_t other =
+		(flags & VFIO_DEVICE_FEATURE_MASK) == VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT
+			? VFIO_DEVICE_FEATURE_SET
+			: VFIO_DEVICE_FEATURE_GET;
+
+	if (!uvf_device_can_log(dev))
+		return -ENOTTY;
+	return flags & other || !(flags & VFIO_DEVICE_FEATURE_PROBE) ? -EINVAL : 0;
+}
+
 /* -ENOTTY: not the core's. */
 static ssize_t core_feature(struct uvf_device *dev, uint32_t flags, void *data, size_t size)
 {
@@ -102,6 +115,12 @@ ssize_t uvf_device_feature(struct uvf_device *dev, uint32_t flags, void *data, s
 	if (!(operations & VFIO_DEVICE_FEATURE_PROBE) && operations != VFIO_DEVICE_FEATURE_GET &&
 	    operations != VFIO_DEVICE_FEATURE_SET)
 		return -EINVAL;
+	switch (flags & VFIO_DEVICE_FEATURE_MASK) {
+	case VFIO_DEVICE_FEATURE_DMA_LOGGING_START:
+	case VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP:
+	case VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT:
+		return logging_feature(dev, flags);
+	}
 	ret = core_feature(dev, flags, data, size);
 	if (ret != -ENOTTY)
 		return ret;

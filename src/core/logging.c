@@ -2,9 +2,8 @@
 /* A device's own dirty log: VFIO_DEVICE_FEATURE_DMA_LOGGING_* with their data decoded. */
 #include <errno.h>
 
+#include "base/bytes.h"
 #include "core/device.h"
-
-#define LOG_GRANULE 4096
 
 /* With the lock that keeps an owner: a log ends with him. */
 static int enter(struct uvf_device *dev)
@@ -27,6 +26,28 @@ void uvf_device_set_silent(struct uvf_device *dev)
 	uvf_attachment_set_silent(dev->attachment, true);
 }
 
+int uvf_device_logging_check(uint64_t page_size,
+			     const struct vfio_device_feature_dma_logging_range *ranges,
+			     uint32_t count)
+{
+	if (!uvf_is_power_of_two(page_size))
+		return -EINVAL;
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t end;
+
+		if (!uvf_is_aligned(ranges[i].iova | ranges[i].length, page_size))
+			return -EINVAL;
+		if (__builtin_add_overflow(ranges[i].iova, ranges[i].length, &end))
+			return -EOVERFLOW;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		for (uint32_t j = 0; j < i; j++)
+			if (uvf_ranges_overlap(ranges[i].iova, ranges[i].length, ranges[j].iova,
+					       ranges[j].length))
+				return -EINVAL;
+	return 0;
+}
+
 int uvf_device_logging_start(struct uvf_device *dev)
 {
 	int ret;
@@ -36,7 +57,7 @@ int uvf_device_logging_start(struct uvf_device *dev)
 	ret = enter(dev);
 	if (ret)
 		return ret;
-	ret = uvf_attachment_log_start(dev->attachment, LOG_GRANULE);
+	ret = uvf_attachment_log_start(dev->attachment, UVF_LOGGING_GRANULE);
 	pthread_mutex_unlock(&dev->ownership);
 	/* As drivers of real devices say it. */
 	return ret == -EALREADY ? -EINVAL : ret;

@@ -20,8 +20,7 @@
 #include "core/core.h"
 #include "frontends/uapi/call.h"
 
-#define LOG_RANGES_MAX 256 /* as Linux: a page of them */
-#define PIECE	       (256U << 10)
+#define PIECE (256U << 10)
 
 /* ---- The descriptor ---- */
 
@@ -219,41 +218,24 @@ static long set_state(struct uapi_device *device, struct uapi_call *call, uint64
 
 /* ---- Dirty logs ---- */
 
-static bool ranges_overlap(const struct vfio_device_feature_dma_logging_range *ranges,
-			   uint32_t count)
-{
-	for (uint32_t i = 0; i < count; i++)
-		for (uint32_t j = 0; j < i; j++)
-			if (uvf_ranges_overlap(ranges[i].iova, ranges[i].length, ranges[j].iova,
-					       ranges[j].length))
-				return true;
-	return false;
-}
-
 /* All that a device writes is logged, wherever: the ranges are only looked at. */
 static long start_logging(struct uapi_device *device, struct uapi_call *call, uint64_t address)
 {
-	struct vfio_device_feature_dma_logging_range ranges[LOG_RANGES_MAX];
+	struct vfio_device_feature_dma_logging_range ranges[UVF_LOGGING_RANGES_MAX];
 	struct vfio_device_feature_dma_logging_control control;
+	int ret;
 
 	if (uapi_call_read(call, address, &control, sizeof(control)))
 		return -EFAULT;
 	if (!control.num_ranges || !uvf_is_power_of_two(control.page_size))
 		return -EINVAL;
-	if (control.num_ranges > LOG_RANGES_MAX)
+	if (control.num_ranges > UVF_LOGGING_RANGES_MAX)
 		return -E2BIG;
 	if (uapi_call_read(call, control.ranges, ranges, control.num_ranges * sizeof(ranges[0])))
 		return -EFAULT;
-	for (uint32_t i = 0; i < control.num_ranges; i++) {
-		uint64_t end;
-
-		if (!uvf_is_aligned(ranges[i].iova | ranges[i].length, control.page_size))
-			return -EINVAL;
-		if (__builtin_add_overflow(ranges[i].iova, ranges[i].length, &end))
-			return -EOVERFLOW;
-	}
-	if (ranges_overlap(ranges, control.num_ranges))
-		return -EINVAL;
+	ret = uvf_device_logging_check(control.page_size, ranges, control.num_ranges);
+	if (ret)
+		return ret;
 	return uvf_device_logging_start(device->dev);
 }
 
