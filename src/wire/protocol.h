@@ -2,6 +2,19 @@
 /*
  * The vfio-user protocol's messages as they lie on the wire: numbers and layouts of QEMU's
  * docs/interop/vfio-user. All values are in the host's own byte order: so the specification says.
+ *
+ * What is not in the specification:
+ *   UVF_WIRE_FEATURE_PRECOPY_INFO  VFIO_MIG_GET_PRECOPY_INFO, which has no message: a feature that
+ *                                  a client probes.
+ *   MIG_DATA_SIZE                  Linux's feature 9 with Linux's data; likewise.
+ *   the states with P2P            are used where the device has them: its flags say so.
+ *   "migration" in VERSION         {"pgsize": bytes, "max_bitmap_size": bytes}, as older
+ *                                  specifications had it: answered where it was proposed. A bitmap
+ *                                  is never larger than what the server says there, nor than its
+ *                                  max_data_xfer_size: who asks for more is told E2BIG.
+ *   MIG_DATA_READ in PRE_COPY      with nothing there at the moment is answered with size 0, which
+ *                                  is the specification's "no more": more can come until STOP_COPY
+ *                                  has been read to its end. A client also takes ENOMSG for that.
  */
 #ifndef UVF_WIRE_PROTOCOL_H
 #define UVF_WIRE_PROTOCOL_H
@@ -9,6 +22,7 @@
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <uvfio/uapi.h>
 
 #define UVF_WIRE_MAJOR 0
 #define UVF_WIRE_MINOR 0
@@ -29,6 +43,8 @@ enum uvf_wire_command {
 	VFIO_USER_DEVICE_RESET = 13,
 	VFIO_USER_REGION_WRITE_MULTI = 15,
 	VFIO_USER_DEVICE_FEATURE = 16,
+	VFIO_USER_MIG_DATA_READ = 17,
+	VFIO_USER_MIG_DATA_WRITE = 18,
 };
 
 struct uvf_wire_header {
@@ -166,5 +182,50 @@ struct uvf_wire_feature {
 	uint32_t flags; /* VFIO_DEVICE_FEATURE_* */
 };
 static_assert(sizeof(struct uvf_wire_feature) == 8, "layout");
+
+/* MIGRATION, MIG_DEVICE_STATE and MIG_DATA_SIZE have Linux's data, with a data_fd of -1. */
+static_assert(sizeof(struct vfio_device_feature_migration) == 8, "layout");
+static_assert(sizeof(struct vfio_device_feature_mig_state) == 8, "layout");
+static_assert(offsetof(struct vfio_device_feature_mig_state, data_fd) == 4, "layout");
+static_assert(sizeof(struct vfio_device_feature_mig_data_size) == 8, "layout");
+
+/* DMA_LOGGING_START: followed by @num_ranges ranges; none: all. */
+struct uvf_wire_logging_control {
+	uint64_t page_size; /* a hint; in the reply what the device does */
+	uint32_t num_ranges;
+	uint32_t reserved;
+};
+static_assert(sizeof(struct uvf_wire_logging_control) == 16, "layout");
+static_assert(sizeof(struct vfio_device_feature_dma_logging_range) == 16, "layout");
+static_assert(offsetof(struct vfio_device_feature_dma_logging_range, length) == 8, "layout");
+
+/* DMA_LOGGING_REPORT: in the reply followed by the bitmap, whole 64-bit words. */
+struct uvf_wire_logging_report {
+	uint64_t iova;
+	uint64_t length;
+	uint64_t page_size;
+};
+static_assert(sizeof(struct uvf_wire_logging_report) == 24, "layout");
+static_assert(offsetof(struct uvf_wire_logging_report, page_size) == 16, "layout");
+
+/* Ours: GET alone; refused outside PRE_COPY. */
+#define UVF_WIRE_FEATURE_PRECOPY_INFO 0xfe01U
+struct uvf_wire_precopy_info {
+	uint64_t initial_bytes;
+	uint64_t dirty_bytes;
+};
+static_assert(sizeof(struct uvf_wire_precopy_info) == 16, "layout");
+
+/* Followed by the data, in the request of a write and the reply to a read. */
+struct uvf_wire_mig_data {
+	uint32_t argsz;
+	uint32_t size;
+};
+static_assert(sizeof(struct uvf_wire_mig_data) == 8, "layout");
+static_assert(offsetof(struct uvf_wire_mig_data, size) == 4, "layout");
+
+/* The largest fixed part of a message that data of max_data_xfer_size can follow. */
+#define UVF_WIRE_FIXED_MAX \
+	(sizeof(struct uvf_wire_feature) + sizeof(struct uvf_wire_logging_report))
 
 #endif

@@ -165,6 +165,28 @@ static int check_feature(const struct uvf_wire_request *request,
 	return 0;
 }
 
+static int check_mig_data_read(const struct uvf_wire_request *request,
+			       const struct uvf_wire_limits *limits)
+{
+	const struct uvf_wire_mig_data *mig_data = &request->mig_data;
+
+	/* Less than was asked for would mean that there is no more. */
+	if (mig_data->argsz < sizeof(*mig_data) ||
+	    mig_data->argsz - sizeof(*mig_data) < mig_data->size)
+		return -EINVAL;
+	return check_count(mig_data->size, limits);
+}
+
+static int check_mig_data_write(const struct uvf_wire_request *request,
+				const struct uvf_wire_limits *limits)
+{
+	const struct uvf_wire_mig_data *mig_data = &request->mig_data;
+
+	if (mig_data->argsz < sizeof(*mig_data) || request->data_size != mig_data->size)
+		return -EINVAL;
+	return check_count(mig_data->size, limits);
+}
+
 static const struct row rows[] = {
 	[VFIO_USER_VERSION] = {sizeof(struct uvf_wire_version), true, 0, check_version},
 	[VFIO_USER_DMA_MAP] = {sizeof(struct uvf_wire_dma_map), false, 1, check_dma_map},
@@ -189,6 +211,10 @@ static const struct row rows[] = {
 	[VFIO_USER_REGION_WRITE_MULTI] = {sizeof(struct uvf_wire_write_multi), true, 0,
 					  check_write_multi},
 	[VFIO_USER_DEVICE_FEATURE] = {sizeof(struct uvf_wire_feature), true, 0, check_feature},
+	[VFIO_USER_MIG_DATA_READ] = {sizeof(struct uvf_wire_mig_data), false, 0,
+				     check_mig_data_read},
+	[VFIO_USER_MIG_DATA_WRITE] = {sizeof(struct uvf_wire_mig_data), true, 0,
+				      check_mig_data_write},
 };
 
 int uvf_wire_decode(const struct uvf_message *message, const struct uvf_wire_limits *limits,

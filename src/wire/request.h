@@ -26,6 +26,7 @@ struct uvf_wire_request {
 		struct uvf_wire_dma_access dma_access;
 		struct uvf_wire_write_multi write_multi;
 		struct uvf_wire_feature feature;
+		struct uvf_wire_mig_data mig_data;
 	};
 	const uint8_t *data; /* what follows the fixed part; in the receive buffer */
 	size_t data_size;

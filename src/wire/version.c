@@ -17,6 +17,8 @@ static const struct uvf_wire_capabilities defaults = {
 	.max_dma_maps = UVF_WIRE_DEFAULT_DMA_MAPS,
 	.page_sizes = UVF_WIRE_DEFAULT_PAGE_SIZES,
 	.twin_fd_index = -1,
+	.migration_page_size = UVF_WIRE_MIGRATION_PAGE_SIZE,
+	.max_bitmap_size = UVF_WIRE_DEFAULT_BITMAP_SIZE,
 };
 
 /* A number in [min, max], if it is there. */
@@ -61,6 +63,22 @@ static int get_twin_socket(struct json_object *object, struct uvf_wire_capabilit
 	return 0;
 }
 
+static int get_migration(struct json_object *object, struct uvf_wire_capabilities *capabilities)
+{
+	struct json_object *migration;
+
+	if (!json_object_object_get_ex(object, "migration", &migration))
+		return 0;
+	if (!json_object_is_type(migration, json_type_object) ||
+	    get_number(migration, "pgsize", 1, UINT64_MAX, &capabilities->migration_page_size) ||
+	    get_number(migration, "max_bitmap_size", 0, UINT64_MAX,
+		       &capabilities->max_bitmap_size) ||
+	    !uvf_is_power_of_two(capabilities->migration_page_size))
+		return -EINVAL;
+	capabilities->migration = true;
+	return 0;
+}
+
 static int get_all(struct json_object *root, struct uvf_wire_capabilities *capabilities)
 {
 	uint64_t max_msg_fds = capabilities->max_msg_fds;
@@ -80,6 +98,8 @@ static int get_all(struct json_object *root, struct uvf_wire_capabilities *capab
 		return -EINVAL;
 	capabilities->max_msg_fds = (uint32_t)max_msg_fds;
 	capabilities->max_data_xfer_size = (uint32_t)max_data_xfer_size;
+	if (get_migration(object, capabilities))
+		return -EINVAL;
 	return get_twin_socket(object, capabilities);
 }
 
@@ -118,6 +138,17 @@ static struct json_object *twin_object(const struct uvf_wire_capabilities *capab
 	return twin;
 }
 
+static struct json_object *migration_object(const struct uvf_wire_capabilities *capabilities)
+{
+	struct json_object *migration = json_object_new_object();
+
+	json_object_object_add(migration, "pgsize",
+			       json_object_new_uint64(capabilities->migration_page_size));
+	json_object_object_add(migration, "max_bitmap_size",
+			       json_object_new_uint64(capabilities->max_bitmap_size));
+	return migration;
+}
+
 int uvf_wire_capabilities_encode(const struct uvf_wire_capabilities *capabilities, char *text,
 				 size_t size)
 {
@@ -143,6 +174,8 @@ int uvf_wire_capabilities_encode(const struct uvf_wire_capabilities *capabilitie
 		json_object_object_add(object, "write_multiple", json_object_new_boolean(true));
 	if (capabilities->twin_socket)
 		json_object_object_add(object, "twin_socket", twin_object(capabilities));
+	if (capabilities->migration)
+		json_object_object_add(object, "migration", migration_object(capabilities));
 	plain = json_object_to_json_string_ext(root, JSON_C_TO_STRING_PLAIN);
 	if (plain) {
 		size_t length = strlen(plain) + 1;

@@ -10,6 +10,8 @@
 #define UVF_WIRE_DEFAULT_DATA_XFER_SIZE 1048576
 #define UVF_WIRE_DEFAULT_DMA_MAPS	65535
 #define UVF_WIRE_DEFAULT_PAGE_SIZES	4096
+#define UVF_WIRE_DEFAULT_BITMAP_SIZE	(256ULL << 20)
+#define UVF_WIRE_MIGRATION_PAGE_SIZE	4096
 /* Longer texts are refused. */
 #define UVF_WIRE_VERSION_MAX 4096
 
@@ -21,6 +23,9 @@ struct uvf_wire_capabilities {
 	bool write_multiple;
 	bool twin_socket;
 	int twin_fd_index; /* -1: not given */
+	bool migration;	   /* the next two are said */
+	uint64_t migration_page_size;
+	uint64_t max_bitmap_size; /* of a report of a dirty log */
 };
 
 /*

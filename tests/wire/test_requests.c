@@ -55,7 +55,7 @@ typedef struct irqs irqs;
 static const struct row rows[] = {
 	{"no such command: 0", 0, 0, NULL, 0, -EOPNOTSUPP},
 	{"no such command: 14", 14, 0, NULL, 0, -EOPNOTSUPP},
-	{"no such command: 17", 17, 0, NULL, 0, -EOPNOTSUPP},
+	{"no such command: 19", 19, 0, NULL, 0, -EOPNOTSUPP},
 	{"no such command: 0xffff", 0xffff, 0, NULL, 0, -EOPNOTSUPP},
 	{"no such command with fds", 99, 0, NULL, 3, -EOPNOTSUPP},
 	{"DMA_READ towards the server", VFIO_USER_DMA_READ,

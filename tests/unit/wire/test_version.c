@@ -21,6 +21,9 @@ static void there_and_back(void **state)
 		.write_multiple = true,
 		.twin_socket = true,
 		.twin_fd_index = 3,
+		.migration = true,
+		.migration_page_size = 65536,
+		.max_bitmap_size = 1ULL << 40,
 	};
 	struct uvf_wire_capabilities back;
 	char text[UVF_WIRE_VERSION_MAX];
@@ -35,6 +38,9 @@ static void there_and_back(void **state)
 	assert_true(back.write_multiple);
 	assert_true(back.twin_socket);
 	assert_int_equal(back.twin_fd_index, 3);
+	assert_true(back.migration);
+	assert_int_equal(back.migration_page_size, 65536);
+	assert_true(back.max_bitmap_size == given.max_bitmap_size);
 }
 
 static void defaults_are_the_specifications(void **state)
@@ -49,6 +55,9 @@ static void defaults_are_the_specifications(void **state)
 	assert_false(capabilities.write_multiple);
 	assert_false(capabilities.twin_socket);
 	assert_int_equal(capabilities.twin_fd_index, -1);
+	assert_false(capabilities.migration);
+	assert_int_equal(capabilities.migration_page_size, 4096);
+	assert_int_equal(capabilities.max_bitmap_size, 256 << 20);
 }
 
 static void too_small_a_buffer(void **state)
