@@ -4,6 +4,7 @@
  * sent to it one after the other; what it answers is read and thrown away, except that its own
  * requests are answered. Whatever comes, the server goes on to serve the next client.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,8 +68,34 @@ static int reset(struct uvf_device *dev, enum uvf_reset kind)
 	return 0;
 }
 
+static int save(struct uvf_device *dev, struct uvf_state_writer *writer)
+{
+	return uvf_state_write_bytes(writer, (struct uvf_state_section){.name = "registers"},
+				     target.registers, sizeof(target.registers));
+}
+
+static int load(struct uvf_device *dev, struct uvf_state_reader *reader)
+{
+	const void *bytes;
+	ssize_t size = uvf_state_read_bytes(reader, "registers", 0, &bytes);
+
+	if (size != (ssize_t)sizeof(target.registers))
+		return -EINVAL;
+	memcpy(target.registers, bytes, sizeof(target.registers));
+	return 0;
+}
+
 static void make_device(void)
 {
+	static const char *const sections[] = {"registers", NULL};
+	static const struct uvf_migration_ops migration = {
+		.name = "fuzz",
+		.major = 1,
+		.sections = sections,
+		.save = save,
+		.save_early = save,
+		.load = load,
+	};
 	static const struct uvf_device_ops ops = {.reset = reset};
 	const struct uvf_irq irqs[] = {
 		{VFIO_PCI_INTX_IRQ_INDEX, 1,
@@ -97,6 +124,7 @@ static void make_device(void)
 	must(!uvf_device_add_region(target.dev, &region));
 	for (size_t i = 0; i < sizeof(irqs) / sizeof(irqs[0]); i++)
 		must(!uvf_device_add_irq(target.dev, &irqs[i]));
+	uvf_device_set_migration(target.dev, &migration);
 }
 
 static void make_target(void)

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <semaphore.h>
 #include <uvfio/uvfio.h>
 
 #include "wire/wire.h"
@@ -52,6 +53,10 @@ struct test_device {
 	unsigned opens, closes, resets;
 	int dma_result; /* of the last; REG_DMA_RESULT goes with a reset */
 	int open_error;
+	bool changed;	   /* the buffer, since it was saved early */
+	int quiesce_error; /* of the next */
+	bool holds;	   /* quiescing waits until it is let go */
+	sem_t held, let_go;
 };
 
 struct test_device *test_device_new(void);

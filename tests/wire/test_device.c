@@ -67,6 +67,7 @@ static int region_write(struct uvf_device *dev, uint32_t index, uint64_t offset,
 	if (!index && offset == REG_FAIL)
 		return -EIO;
 	memcpy(memory_of(device, index, offset), buf, count);
+	device->changed |= index == VFIO_PCI_BAR2_REGION_INDEX;
 	memcpy(&value, buf, count < sizeof(value) ? count : sizeof(value));
 	if (!index)
 		written(device, offset, value);
@@ -103,6 +104,69 @@ static const struct uvf_device_ops ops = {
 	.close = device_close,
 	.reset = device_reset,
 };
+
+/* ---- Migration: the registers and the buffer ---- */
+
+static int quiesce(struct uvf_device *dev)
+{
+	struct test_device *device = uvf_device_opaque(dev);
+	int ret = device->quiesce_error;
+
+	if (device->holds) {
+		sem_post(&device->held);
+		sem_wait(&device->let_go);
+	}
+	device->quiesce_error = 0;
+	return ret;
+}
+
+static int save_early(struct uvf_device *dev, struct uvf_state_writer *writer)
+{
+	struct test_device *device = uvf_device_opaque(dev);
+
+	if (!device->changed)
+		return 0;
+	device->changed = false;
+	return uvf_state_write_bytes(writer, (struct uvf_state_section){.name = "buffer"},
+				     device->buffer, BUFFER_SIZE);
+}
+
+static int save(struct uvf_device *dev, struct uvf_state_writer *writer)
+{
+	struct test_device *device = uvf_device_opaque(dev);
+	int ret = uvf_state_write_bytes(writer, (struct uvf_state_section){.name = "registers"},
+					device->registers, sizeof(device->registers));
+
+	device->changed = true;
+	return ret ? ret : save_early(dev, writer);
+}
+
+static int load(struct uvf_device *dev, struct uvf_state_reader *reader)
+{
+	struct test_device *device = uvf_device_opaque(dev);
+	const void *bytes;
+
+	if (uvf_state_read_bytes(reader, "registers", 0, &bytes) != sizeof(device->registers))
+		return -EINVAL;
+	memcpy(device->registers, bytes, sizeof(device->registers));
+	if (uvf_state_read_bytes(reader, "buffer", 0, &bytes) != BUFFER_SIZE)
+		return -EINVAL;
+	memcpy(device->buffer, bytes, BUFFER_SIZE);
+	return 0;
+}
+
+static const char *const sections[] = {"registers", "buffer", NULL};
+static const struct uvf_migration_ops migration = {
+	.name = "test",
+	.major = 1,
+	.sections = sections,
+	.quiesce = quiesce,
+	.save = save,
+	.load = load,
+	.save_early = save_early,
+};
+
+/* ---- Its making ---- */
 
 static void add_regions(struct test_device *device)
 {
@@ -174,12 +238,18 @@ struct test_device *test_device_new(void)
 			 0);
 	add_regions(device);
 	add_irqs(device);
+	sem_init(&device->held, 0, 0);
+	sem_init(&device->let_go, 0, 0);
+	device->changed = true;
+	uvf_device_set_migration(device->dev, &migration);
 	return device;
 }
 
 void test_device_free(struct test_device *device)
 {
 	uvf_device_free(device->dev);
+	sem_destroy(&device->held);
+	sem_destroy(&device->let_go);
 	close(device->io_fd);
 	free(device->buffer);
 	free(device);

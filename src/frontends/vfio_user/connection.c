@@ -14,12 +14,15 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <uvfio/migration.h>
 
 #include "base/clock.h"
 #include "frontends/vfio_user/server.h"
 
 /* What a message can be where max_data_xfer_size is small. */
 #define MIN_PAYLOAD 8192
+/* What a report can be there. */
+#define MIN_BITMAP 4096
 
 /*
  * Of this process's 128 TiB of addresses, for one client: more than any guest has memory, and
@@ -51,7 +54,8 @@ int uvf_connection_new(struct uvf_server *server, int fd, bool blocking,
 	connection->server = server;
 	connection->blocking = blocking;
 	connection->since = uvf_now_ns();
-	connection->reply_capacity = sizeof(struct uvf_wire_header) + channel.max_payload;
+	connection->reply_capacity =
+		sizeof(struct uvf_wire_header) + UVF_WIRE_FIXED_MAX + channel.max_payload;
 	ret = uvf_channel_new(&channel, &connection->channel);
 	if (!ret) {
 		connection->reply = malloc(connection->reply_capacity);
@@ -135,7 +139,13 @@ void uvf_connection_refuse(int fd, const struct uvf_wire_header *header, int err
 
 /* ---- VERSION ---- */
 
-static void agree(const struct uvf_connection *connection, struct uvf_wire_capabilities *ours)
+/* Whether there is anything that a client could migrate, or follow, the device by. */
+static bool migrates(struct uvf_device *dev)
+{
+	return uvf_migration_flags(dev) || uvf_device_can_log(dev);
+}
+
+static void agree(struct uvf_connection *connection, struct uvf_wire_capabilities *ours)
 {
 	const struct uvf_server_config *config = &connection->server->config;
 	const struct uvf_wire_capabilities *client = &connection->client;
@@ -148,12 +158,20 @@ static void agree(const struct uvf_connection *connection, struct uvf_wire_capab
 		.write_multiple = client->write_multiple,
 		.twin_socket = client->twin_socket && client->max_msg_fds,
 		.twin_fd_index = 0,
+		.migration = client->migration && migrates(connection->server->dev),
+		.migration_page_size = UVF_WIRE_MIGRATION_PAGE_SIZE,
+		.max_bitmap_size = config->max_data_xfer_size,
 	};
 	/* QEMU refuses a server that has more to offer than it proposed itself. */
 	if (client->max_msg_fds > 1 && ours->max_msg_fds > client->max_msg_fds)
 		ours->max_msg_fds = client->max_msg_fds;
 	if (client->max_dma_maps && ours->max_dma_maps > client->max_dma_maps)
 		ours->max_dma_maps = client->max_dma_maps;
+	if (ours->max_bitmap_size < MIN_BITMAP)
+		ours->max_bitmap_size = MIN_BITMAP;
+	if (ours->max_bitmap_size > client->max_bitmap_size)
+		ours->max_bitmap_size = client->max_bitmap_size;
+	connection->max_bitmap_size = ours->max_bitmap_size;
 }
 
 /* socketpair of a stream, which is all that the sandbox allows. #syscalls: close */

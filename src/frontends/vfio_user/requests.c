@@ -353,49 +353,6 @@ static int device_reset(struct uvf_connection *connection, const struct uvf_wire
 	return uvf_device_reset(connection->server->dev, UVF_RESET_DEVICE);
 }
 
-/* A migration without its data would be none. */
-static bool carries_no_data(uint32_t feature)
-{
-	return feature == VFIO_DEVICE_FEATURE_MIGRATION ||
-	       feature == VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE ||
-	       feature == VFIO_DEVICE_FEATURE_MIG_DATA_SIZE;
-}
-
-static int device_feature(struct uvf_connection *connection, const struct uvf_wire_request *request,
-			  struct uvf_reply *reply)
-{
-	struct uvf_wire_feature feature = request->feature;
-	size_t room = reply_room(connection) - sizeof(feature);
-	uint8_t *data = reply->payload + sizeof(feature);
-	ssize_t ret;
-
-	if (carries_no_data(feature.flags & VFIO_DEVICE_FEATURE_MASK))
-		return -ENOTTY;
-	if (request->data_size > room)
-		return -E2BIG;
-	if (room > feature.argsz - sizeof(feature))
-		room = feature.argsz - sizeof(feature);
-	if (room < request->data_size)
-		return -EINVAL;
-	/* What the feature's code is given beyond the request is not of an older message. */
-	if (room > UVF_WIRE_VERSION_MAX && room > request->data_size)
-		room = request->data_size > UVF_WIRE_VERSION_MAX ? request->data_size
-								 : UVF_WIRE_VERSION_MAX;
-	memset(data, 0, room);
-	memcpy(data, request->data, request->data_size);
-	ret = uvf_device_feature(connection->server->dev, feature.flags, data, room);
-	if (ret < 0)
-		return (int)ret;
-	if ((size_t)ret > room)
-		return -EIO;
-	if (!(feature.flags & VFIO_DEVICE_FEATURE_GET) || feature.flags & VFIO_DEVICE_FEATURE_PROBE)
-		ret = (ssize_t)request->data_size;
-	feature.argsz = (uint32_t)(sizeof(feature) + (size_t)ret);
-	put(reply, &feature, sizeof(feature));
-	reply->size += (size_t)ret;
-	return 0;
-}
-
 static handler *const handlers[] = {
 	[VFIO_USER_DMA_MAP] = dma_map,
 	[VFIO_USER_DMA_UNMAP] = dma_unmap,
@@ -408,7 +365,9 @@ static handler *const handlers[] = {
 	[VFIO_USER_REGION_WRITE] = region_write,
 	[VFIO_USER_DEVICE_RESET] = device_reset,
 	[VFIO_USER_REGION_WRITE_MULTI] = write_multi,
-	[VFIO_USER_DEVICE_FEATURE] = device_feature,
+	[VFIO_USER_DEVICE_FEATURE] = uvf_request_feature,
+	[VFIO_USER_MIG_DATA_READ] = uvf_request_mig_data_read,
+	[VFIO_USER_MIG_DATA_WRITE] = uvf_request_mig_data_write,
 };
 
 int uvf_request_handle(struct uvf_connection *connection, const struct uvf_wire_request *request,

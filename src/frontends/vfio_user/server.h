@@ -6,6 +6,7 @@
  *   loop.c        events: who connects, who waits, time limits; embedded, or on threads
  *   connection.c  one client's session, from VERSION to the device's close
  *   requests.c    what each command does
+ *   features.c    of them, DEVICE_FEATURE and the data of a migration
  *   remote.c      the client's memory that comes without a file
  *
  * Threads, when it has its own: the acceptor runs the event loop (connecting clients, refusals),
@@ -39,7 +40,8 @@ struct uvf_connection {
 	bool blocking;	   /* on a thread of its own */
 	bool output_waits; /* replies are queued that the client doesn't read */
 	uint64_t output_since;
-	uint8_t *reply; /* header, fixed part and data */
+	uint64_t max_bitmap_size; /* of a report of the device's dirty log */
+	uint8_t *reply;		  /* header, fixed part and data */
 	size_t reply_capacity;
 };
 
@@ -109,6 +111,14 @@ struct uvf_reply {
 /* Returns 0 or a negative errno, which becomes the reply. */
 int uvf_request_handle(struct uvf_connection *connection, const struct uvf_wire_request *request,
 		       struct uvf_reply *reply);
+
+/* features.c: of these. */
+int uvf_request_feature(struct uvf_connection *connection, const struct uvf_wire_request *request,
+			struct uvf_reply *reply);
+int uvf_request_mig_data_read(struct uvf_connection *connection,
+			      const struct uvf_wire_request *request, struct uvf_reply *reply);
+int uvf_request_mig_data_write(struct uvf_connection *connection,
+			       const struct uvf_wire_request *request, struct uvf_reply *reply);
 
 /* remote.c */
 int uvf_remote_memory_new(struct uvf_connection *connection, struct uvf_memory **memoryp);
