@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Faults on demand, so that a driver's error paths can be tested: transfers and mappings that fail,
- * interrupts that are lost or late, a device that is pulled out, errors by AER, slow registers.
+ * interrupts that are lost or late, a device that is pulled out, errors by AER, slow registers,
+ * reports that hide what is dirty.
  *
  * A fault is asked for by a line of text: a kind, then key=value pairs, such as
  * "dma-fail,nth=3,errno=EIO". Kinds and keys are in uvfio-inject(7). The faults are injected

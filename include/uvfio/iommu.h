@@ -167,12 +167,15 @@ UVF_API void uvf_address_space_stats(struct uvf_address_space *space,
  * not refuse what it had. A listener that is added is told of all mappings that
  * exist; one that is removed is told nothing.
  * @admit is asked of each mapping that is made, before any listener is told: an error refuses it.
- * It is not asked when memory is replaced or a listener added. Each of them may be NULL.
+ * It is not asked when memory is replaced or a listener added.
+ * @hides is asked of each report of the dirty log (dirty.h): true makes it one of nothing, and what
+ * was in the log there is lost. That is for tests of who uses reports. Each of them may be NULL.
  */
 struct uvf_listener {
 	int (*map)(struct uvf_listener *listener, const struct uvf_mapping *mapping);
 	void (*unmap)(struct uvf_listener *listener, uvf_iova_t first, uvf_iova_t last);
 	int (*admit)(struct uvf_listener *listener, const struct uvf_mapping *mapping);
+	bool (*hides)(struct uvf_listener *listener, uvf_iova_t iova, uint64_t size);
 	struct uvf_listener *next; /* the address space's */
 };
 UVF_API int uvf_listener_add(struct uvf_address_space *space, struct uvf_listener *listener);

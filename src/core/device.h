@@ -59,6 +59,7 @@ enum {
 	UVF_ARMED_IRQ = 1 << 2,
 	UVF_ARMED_ACCESS = 1 << 3,
 	UVF_ARMED_REMOVED = 1 << 4, /* the device has been pulled out: uvf_device_remove() */
+	UVF_ARMED_REPORT = 1 << 5,
 };
 
 struct resampler;

@@ -25,7 +25,77 @@ struct uvf_injector {
 	struct uvf_address_space *watched; /* NULL: none; the device's reference */
 };
 
-/* ---- Injectors ---- */
+/* ---- What is hit ---- */
+
+/* With the lock: the paths look at what is asked for, and at nothing else. */
+static void update_classes(struct uvf_injector *injector)
+{
+	struct uvf_device *dev = injector->dev;
+	unsigned classes = 0;
+
+	if (!dev)
+		return;
+	for (size_t i = 0; i < injector->count; i++)
+		if (!injector->faults[i].told.over)
+			classes |= uvf_inject_class(injector->faults[i].fault.kind);
+	atomic_fetch_or(&dev->armed, classes);
+	atomic_fetch_and(&dev->armed, classes | UVF_ARMED_REMOVED);
+	atomic_store(&dev->open_attachment, classes & UVF_ARMED_DMA ? NULL : dev->attachment);
+}
+
+/* With the lock: one more that @armed could hit has come. Whether it does. */
+static bool is_hit(struct uvf_injector *injector, struct armed_fault *armed)
+{
+	const struct inject_fault *fault = &armed->fault;
+	uint64_t seen = ++armed->told.seen;
+
+	if (seen < fault->nth)
+		return false;
+	armed->told.hits++;
+	if (fault->count && armed->told.hits >= fault->count) {
+		armed->told.over = true;
+		update_classes(injector);
+	}
+	return true;
+}
+
+static bool touches(const struct inject_fault *fault, uvf_iova_t iova, uint64_t size)
+{
+	uvf_iova_t last;
+
+	if (!uvf_range_last(iova, size, &last))
+		last = iova;
+	return iova <= fault->last && fault->first <= last;
+}
+
+/* Whether any hits; each that could hit has seen it. @error: of the first that does. */
+static bool is_range_hit(struct uvf_injector *injector, enum inject_kind kind, unsigned prot,
+			 uvf_iova_t iova, uint64_t size, int *error)
+{
+	bool hit = false;
+
+	pthread_mutex_lock(&injector->lock);
+	for (size_t i = 0; i < injector->count; i++) {
+		struct armed_fault *armed = &injector->faults[i];
+
+		if (armed->told.over || armed->fault.kind != kind ||
+		    (prot && !(armed->fault.prot & prot)) || !touches(&armed->fault, iova, size))
+			continue;
+		if (is_hit(injector, armed) && !hit) {
+			hit = true;
+			*error = armed->fault.error;
+		}
+	}
+	pthread_mutex_unlock(&injector->lock);
+	return hit;
+}
+
+static bool injector_hides(struct uvf_injector *injector, uvf_iova_t iova, uint64_t size)
+{
+	int error;
+
+	return is_range_hit(injector, INJECT_DIRTY_LOSE, 0, iova, size, &error);
+}
 
 static int listener_admit(struct uvf_listener *listener, const struct uvf_mapping *mapping)
 {
@@ -35,6 +105,16 @@ static int listener_admit(struct uvf_listener *listener, const struct uvf_mappin
 	return uvf_injector_map(injector, mapping->first, mapping->last - mapping->first + 1);
 }
 
+static bool listener_hides(struct uvf_listener *listener, uvf_iova_t iova, uint64_t size)
+{
+	struct uvf_injector *injector =
+		(struct uvf_injector *)((char *)listener - offsetof(struct uvf_injector, listener));
+
+	return injector_hides(injector, iova, size);
+}
+
+/* ---- Injectors ---- */
+
 struct uvf_injector *uvf_injector_new(void)
 {
 	struct uvf_injector *injector = calloc(1, sizeof(*injector));
@@ -43,6 +123,7 @@ struct uvf_injector *uvf_injector_new(void)
 		return NULL;
 	pthread_mutex_init(&injector->lock, NULL);
 	injector->listener.admit = listener_admit;
+	injector->listener.hides = listener_hides;
 	return injector;
 }
 
@@ -74,22 +155,6 @@ void uvf_inject_free(struct uvf_device *dev)
 {
 	uvf_delayer_free(dev);
 	uvf_injector_free(atomic_load(&dev->injector));
-}
-
-/* With the lock: the paths look at what is asked for, and at nothing else. */
-static void update_classes(struct uvf_injector *injector)
-{
-	struct uvf_device *dev = injector->dev;
-	unsigned classes = 0;
-
-	if (!dev)
-		return;
-	for (size_t i = 0; i < injector->count; i++)
-		if (!injector->faults[i].told.over)
-			classes |= uvf_inject_class(injector->faults[i].fault.kind);
-	atomic_fetch_or(&dev->armed, classes);
-	atomic_fetch_and(&dev->armed, classes | UVF_ARMED_REMOVED);
-	atomic_store(&dev->open_attachment, classes & UVF_ARMED_DMA ? NULL : dev->attachment);
 }
 
 /* With the lock. The oldest that is over makes room. */
@@ -142,6 +207,9 @@ static int check_reach(const struct uvf_device *dev, enum inject_kind kind, cons
 	if (class == UVF_ARMED_DMA && dev->ops->set_irqs)
 		return uvf_fail(error, -EOPNOTSUPP, "%s: DMA of %s doesn't pass through here", spec,
 				dev->name);
+	if (class == UVF_ARMED_REPORT && dev->ops->set_irqs)
+		return uvf_fail(error, -EOPNOTSUPP, "%s: what %s writes isn't noted here", spec,
+				dev->name);
 	if (class == UVF_ARMED_IRQ && dev->ops->set_irqs)
 		return uvf_fail(error, -EOPNOTSUPP, "%s: interrupts of %s don't pass through here",
 				spec, dev->name);
@@ -183,12 +251,15 @@ static int do_at_once(struct uvf_device *dev, const struct inject_fault *fault, 
 	return 0;
 }
 
-/* Mappings are seen where the device is attached to. */
+#define UVF_ARMED_SPACE (UVF_ARMED_MAP | UVF_ARMED_REPORT)
+
+/* Mappings, and reports of what is dirty, are seen where the device is attached to. */
 static void watch(struct uvf_device *dev, struct uvf_address_space *space)
 {
 	struct uvf_injector *injector = atomic_load(&dev->injector);
 
-	if (!injector || injector->watched || !space || !(atomic_load(&dev->armed) & UVF_ARMED_MAP))
+	if (!injector || injector->watched || !space ||
+	    !(atomic_load(&dev->armed) & UVF_ARMED_SPACE))
 		return;
 	if (!uvf_listener_add(space, &injector->listener))
 		injector->watched = space;
@@ -213,7 +284,7 @@ int uvf_inject(struct uvf_injector *injector, const char *spec, struct uvf_error
 	if (ret)
 		return uvf_fail(error, ret, "%s: %d faults are waiting already", spec,
 				UVF_INJECT_MAX);
-	if (dev && fault.kind == INJECT_MAP_FAIL) {
+	if (dev && uvf_inject_class(fault.kind) & UVF_ARMED_SPACE) {
 		pthread_mutex_lock(&dev->ownership);
 		watch(dev, uvf_attachment_space(dev->attachment));
 		pthread_mutex_unlock(&dev->ownership);
@@ -259,61 +330,31 @@ size_t uvf_injector_list(struct uvf_injector *injector, struct uvf_injected *lis
 
 /* ---- The paths ---- */
 
-/* With the lock: one more that @armed could hit has come. Whether it does. */
-static bool is_hit(struct uvf_injector *injector, struct armed_fault *armed)
-{
-	const struct inject_fault *fault = &armed->fault;
-	uint64_t seen = ++armed->told.seen;
-
-	if (seen < fault->nth)
-		return false;
-	armed->told.hits++;
-	if (fault->count && armed->told.hits >= fault->count) {
-		armed->told.over = true;
-		update_classes(injector);
-	}
-	return true;
-}
-
-static bool touches(const struct inject_fault *fault, uvf_iova_t iova, uint64_t size)
-{
-	uvf_iova_t last;
-
-	if (!uvf_range_last(iova, size, &last))
-		last = iova;
-	return iova <= fault->last && fault->first <= last;
-}
-
-/* The error of the first that hits; each that could hit has seen it. */
-static int fail_if_hit(struct uvf_injector *injector, enum inject_kind kind, unsigned prot,
-		       uvf_iova_t iova, uint64_t size)
-{
-	int error = 0;
-
-	pthread_mutex_lock(&injector->lock);
-	for (size_t i = 0; i < injector->count; i++) {
-		struct armed_fault *armed = &injector->faults[i];
-
-		if (armed->told.over || armed->fault.kind != kind ||
-		    (prot && !(armed->fault.prot & prot)) || !touches(&armed->fault, iova, size))
-			continue;
-		if (is_hit(injector, armed) && !error)
-			error = armed->fault.error;
-	}
-	pthread_mutex_unlock(&injector->lock);
-	return error;
-}
-
 int uvf_inject_dma(struct uvf_device *dev, unsigned prot, uvf_iova_t iova, uint64_t size)
 {
 	struct uvf_injector *injector = atomic_load(&dev->injector);
+	int error = 0;
 
-	return injector ? fail_if_hit(injector, INJECT_DMA_FAIL, prot, iova, size) : 0;
+	if (injector)
+		is_range_hit(injector, INJECT_DMA_FAIL, prot, iova, size, &error);
+	return error;
 }
 
 int uvf_injector_map(struct uvf_injector *injector, uvf_iova_t iova, uint64_t size)
 {
-	return injector ? fail_if_hit(injector, INJECT_MAP_FAIL, 0, iova, size) : 0;
+	int error = 0;
+
+	if (injector)
+		is_range_hit(injector, INJECT_MAP_FAIL, 0, iova, size, &error);
+	return error;
+}
+
+bool uvf_inject_hides(struct uvf_device *dev, uvf_iova_t iova, uint64_t size)
+{
+	struct uvf_injector *injector = atomic_load(&dev->injector);
+
+	return injector && atomic_load(&dev->armed) & UVF_ARMED_REPORT &&
+	       injector_hides(injector, iova, size);
 }
 
 static bool is_for_irq(const struct inject_fault *fault, uint32_t index, uint32_t vector)

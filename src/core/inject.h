@@ -22,6 +22,7 @@ enum inject_kind {
 	INJECT_AER,
 	INJECT_READ_SLOW,
 	INJECT_WRITE_SLOW,
+	INJECT_DIRTY_LOSE,
 	INJECT_KINDS,
 };
 
@@ -57,6 +58,8 @@ int uvf_inject_dma(struct uvf_device *dev, unsigned prot, uvf_iova_t iova, uint6
 bool uvf_inject_irq(struct uvf_device *dev, uint32_t index, uint32_t vector, bool level);
 /* An access to a region, with no lock held: may take its time, and may remove the device. */
 void uvf_inject_access(struct uvf_device *dev, uint32_t index, bool write);
+/* A report of the device's own dirty log: true: it is one of nothing. */
+bool uvf_inject_hides(struct uvf_device *dev, uvf_iova_t iova, uint64_t size);
 /* The owner has gone: what waits for him is forgotten. */
 void uvf_inject_closed(struct uvf_device *dev);
 void uvf_inject_free(struct uvf_device *dev);

@@ -83,6 +83,10 @@ static const struct uvf_model_key map_fail_keys[] = {
 	DEVICE_KEY, NTH_KEY, COUNT_KEY, ERRNO_KEY("ENOMEM"), IOVA_KEY, {},
 };
 
+static const struct uvf_model_key dirty_lose_keys[] = {
+	DEVICE_KEY, NTH_KEY, COUNT_KEY, IOVA_KEY, {},
+};
+
 static const struct uvf_model_key irq_drop_keys[] = {
 	DEVICE_KEY, NTH_KEY, COUNT_KEY, INDEX_KEY, VECTOR_KEY, {},
 };
@@ -231,6 +235,7 @@ static const struct {
 	[INJECT_AER] = {"aer", UVF_ARMED_ACCESS, true, aer_keys, read_aer},
 	[INJECT_READ_SLOW] = {"read-slow", UVF_ARMED_ACCESS, true, slow_keys, read_slow},
 	[INJECT_WRITE_SLOW] = {"write-slow", UVF_ARMED_ACCESS, true, slow_keys, read_slow},
+	[INJECT_DIRTY_LOSE] = {"dirty-lose", UVF_ARMED_REPORT, true, dirty_lose_keys, read_range},
 };
 
 unsigned uvf_inject_class(enum inject_kind kind)

@@ -3,7 +3,7 @@
 #include <errno.h>
 
 #include "base/bytes.h"
-#include "core/device.h"
+#include "core/inject.h"
 
 /* With the lock that keeps an owner: a log ends with him. */
 static int enter(struct uvf_device *dev)
@@ -87,6 +87,8 @@ int uvf_device_logging_report(struct uvf_device *dev, uvf_iova_t iova, uint64_t 
 	ret = enter(dev);
 	if (ret)
 		return ret;
+	if (uvf_inject_hides(dev, iova, size))
+		bitmap = NULL;
 	ret = uvf_attachment_log_report(dev->attachment, iova, size, page_size, bitmap,
 					bitmap_size);
 	pthread_mutex_unlock(&dev->ownership);

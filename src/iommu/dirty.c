@@ -148,7 +148,7 @@ uint64_t uvf_dirty_bitmap_size(uint64_t size, uint64_t page_size)
 
 /* A bitmap that is being written: where its first bit is, and how much one stands for. */
 struct report {
-	uint64_t *bitmap;
+	uint64_t *bitmap; /* NULL: nobody is told */
 	uvf_iova_t iova, last;
 	unsigned shift;	    /* of a bit's size */
 	unsigned log_shift; /* of the log's pages */
@@ -167,7 +167,7 @@ static void set_bits(uint64_t *bitmap, uint64_t first, uint64_t last)
 /* [first, last] is dirty, as far as it is in the report. */
 static void report_range(const struct report *report, uvf_iova_t first, uvf_iova_t last)
 {
-	if (first > report->last || last < report->iova)
+	if (!report->bitmap || first > report->last || last < report->iova)
 		return;
 	if (first < report->iova)
 		first = report->iova;
@@ -184,6 +184,8 @@ static void report_word(void *opaque, uint64_t page, uint64_t bits)
 	uint64_t first = report->iova >> report->shift, at;
 	unsigned shift;
 
+	if (!report->bitmap)
+		return;
 	/* What lies before the report was masked away. */
 	if (page < first) {
 		bits >>= first - page;
@@ -286,10 +288,23 @@ static int report_init(struct report *report, uvf_iova_t iova, uint64_t size, ui
 	return 0;
 }
 
+/* With the space's lock held. Each listener is asked. */
+static bool is_hidden(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size)
+{
+	bool hidden = false;
+
+	for (struct uvf_listener *listener = space->listeners; listener; listener = listener->next)
+		if (listener->hides && listener->hides(listener, iova, size))
+			hidden = true;
+	return hidden;
+}
+
 /* With the space's lock held, and its log on. */
 static void report_space(struct report *report, struct uvf_address_space *space,
 			 struct uvf_dirty_log *log, unsigned flags)
 {
+	if (is_hidden(space, report->iova, report->last - report->iova + 1))
+		report->bitmap = NULL;
 	/* Before: whoever found a page dirty already has told the summaries. See page_set.h. */
 	uvf_space_synchronize(space);
 	/* A pin that goes now is in the log before it goes. */

@@ -57,6 +57,7 @@ void uvf_attachment_set_silent(struct uvf_attachment *attachment, bool silent);
 /*
  * A log of the attachment's own, whatever its address space is: as uvf_dirty_start(), _stop() and
  * _report() (dirty.h), in pages of @granule. What is mapped is never reported for being mapped.
+ * A report without a @bitmap takes out of the log what it would tell.
  * Errors: start also -EALREADY; report also -EINVAL while it is off.
  */
 int uvf_attachment_log_start(struct uvf_attachment *attachment, uint64_t granule);

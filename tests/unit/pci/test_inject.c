@@ -5,6 +5,7 @@
 
 #include <poll.h>
 #include <time.h>
+#include <uvfio/dirty.h>
 #include <uvfio/dma.h>
 #include <uvfio/inject.h>
 
@@ -111,6 +112,7 @@ static void test_refused(void **state)
 		{"aer,bit=5", "aer,bit=5: bit=: 5 is no error that test can have", -EINVAL},
 		{"read-slow,us=60000001",
 		 "read-slow: us=: expected a number from 1 to 60000000, got '60000001'", -EINVAL},
+		{"dirty-lose,errno=EIO", "dirty-lose: key 'errno' is not known", -EINVAL},
 		{"read-slow,region=bar6",
 		 "read-slow: region=: expected any|bar0|bar1|bar2|bar3|bar4|bar5|rom|config, got "
 		 "'bar6'",
@@ -241,6 +243,91 @@ static void test_map(void **state)
 	assert_int_equal(uvf_device_detach(setting->dev, UVF_PASID_NONE), 0);
 	assert_int_equal(uvf_map(other, 0x5000, 0x1000, UVF_PROT_READ, setting->memory, 0), 0);
 	uvf_address_space_put(other);
+}
+
+/* The pages from 0x10000 on that a report of the device's log, or of its address space's, has. */
+static uint64_t own_report(struct setting *setting)
+{
+	uint64_t pages = 0;
+
+	assert_int_equal(uvf_device_logging_report(setting->dev, 0x10000, 0x4000, 0x1000, &pages,
+						   sizeof(pages)),
+			 0);
+	return pages;
+}
+
+static uint64_t space_report(struct setting *setting)
+{
+	uint64_t pages = 0;
+
+	assert_int_equal(
+		uvf_dirty_report(setting->space, 0x10000, 0x4000, 0x1000, 0, &pages, sizeof(pages)),
+		0);
+	return pages;
+}
+
+static void test_dirty_of_a_device(void **state)
+{
+	struct setting *setting = *state;
+	uint64_t pages = 1ULL << 63;
+
+	assert_int_equal(uvf_device_logging_start(setting->dev), 0);
+	inject(setting, "dirty-lose,nth=2");
+	assert_int_equal(dma_write(setting, 0x10000), 0);
+	assert_int_equal(own_report(setting), 1 << 0);
+	assert_int_equal(dma_write(setting, 0x11000), 0);
+	assert_int_equal(own_report(setting), 0);
+	/* It is lost for good, and the next write isn't. */
+	assert_int_equal(own_report(setting), 0);
+	assert_int_equal(dma_write(setting, 0x12000), 0);
+	assert_int_equal(own_report(setting), 1 << 2);
+	assert_int_equal(nth_injected(setting, 0).seen, 2);
+	assert_int_equal(nth_injected(setting, 0).hits, 1);
+
+	/* What the caller had in his bitmap stays. */
+	inject(setting, "dirty-lose,iova=0x13000,count=0");
+	assert_int_equal(dma_write(setting, 0x13000), 0);
+	assert_int_equal(uvf_device_logging_report(setting->dev, 0x10000, 0x4000, 0x1000, &pages,
+						   sizeof(pages)),
+			 0);
+	assert_int_equal(pages, 1ULL << 63);
+	assert_int_equal(dma_write(setting, 0x10000), 0);
+	assert_int_equal(uvf_device_logging_report(setting->dev, 0x10000, 0x3000, 0x1000, &pages,
+						   sizeof(pages)),
+			 0);
+	assert_int_equal(pages, 1ULL << 63 | 1);
+	assert_int_equal(uvf_device_logging_stop(setting->dev), 0);
+}
+
+static void test_dirty_of_an_address_space(void **state)
+{
+	struct setting *setting = *state;
+	uint64_t pages = 0;
+	struct uvf_pin pin;
+	struct iovec iov;
+
+	assert_int_equal(uvf_dirty_start(setting->space), 0);
+	inject(setting, "dirty-lose,count=2");
+	assert_int_equal(dma_write(setting, 0x11000), 0);
+	assert_int_equal(uvf_dma_pin(setting->dev, UVF_PASID_NONE, 0x12000, 8, UVF_PROT_WRITE, &pin,
+				     &iov, 1),
+			 1);
+	assert_int_equal(space_report(setting), 0);
+	assert_int_equal(uvf_unmap_dirty(setting->space, 0x10000, 0x4000, NULL, 0x2000, &pages,
+					 sizeof(pages) - 1),
+			 -EINVAL);
+	assert_int_equal(space_report(setting), 0);
+	assert_int_equal(space_report(setting), 1 << 2);
+	uvf_dma_unpin(setting->dev, &pin);
+
+	inject(setting, "dirty-lose");
+	assert_int_equal(uvf_unmap_dirty(setting->space, 0x10000, 0x4000, NULL, 0x1000, &pages,
+					 sizeof(pages)),
+			 0);
+	assert_int_equal(pages, 0);
+	uvf_dirty_stop(setting->space);
+	assert_int_equal(nth_injected(setting, 0).hits, 2);
+	assert_int_equal(nth_injected(setting, 1).hits, 1);
 }
 
 static void test_no_device(void **state)
@@ -452,6 +539,8 @@ int main(void)
 		CASE(test_dma),
 		CASE(test_dma_direction_and_range),
 		CASE(test_map),
+		CASE(test_dirty_of_a_device),
+		CASE(test_dirty_of_an_address_space),
 		CASE(test_no_device),
 		CASE(test_irq_drop),
 		CASE(test_irq_delay),
