@@ -5,7 +5,6 @@ tests, and not uvfio. All timeouts here only bound how long a failure takes; no 
 how fast something is.
 """
 
-import base64
 import contextlib
 import hashlib
 import itertools
@@ -17,53 +16,16 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import threading
-import time
+
+from agent import Agent
+from failures import BOOT_TIMEOUT, COMMAND_TIMEOUT, Breakpoint, Failure, Lost, Skip, check
+from failures import wait_until
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 UVFIO = os.environ.get("UVFIO") or os.path.join(HERE, "..", "..", "build", "uvfio")
 OWN = os.environ.get("GUEST_DEVICES") == "qemu"
 
 MIB = 1 << 20
-BOOT_TIMEOUT = 180
-COMMAND_TIMEOUT = 120
-
-
-class Failure(Exception):
-    """What a test found wrong."""
-
-
-class Lost(Failure):
-    """The guest or its QEMU doesn't answer: nothing more can be tested with it."""
-
-
-class Breakpoint(Lost):
-    """
-    The guest's kernel died of a breakpoint in its own code while it started. Linux plants and
-    removes them when it patches itself, and TCG with a thread for each processor can run one that
-    is no longer there. No device has to do with that.
-    """
-
-
-class Skip(Exception):
-    """The test means nothing here."""
-
-
-def check(condition, reason):
-    if not condition:
-        raise Failure(reason)
-
-
-def wait_until(condition, what, timeout=COMMAND_TIMEOUT, interval=0.02):
-    """Polls until condition() gives something true, and returns that."""
-    deadline = time.monotonic() + timeout
-    while True:
-        result = condition()
-        if result:
-            return result
-        if time.monotonic() > deadline:
-            raise Failure(f"waited {timeout} s for: {what}")
-        time.sleep(interval)
 
 
 def needs_a_device_process():
@@ -393,28 +355,6 @@ def serving(*devices):
 # Guests
 
 
-class Command:
-    """A command that runs in the guest."""
-
-    def __init__(self, text):
-        self.text = text
-        self.end = threading.Event()
-        self.status = None
-        self.output = ""
-
-    @property
-    def done(self):
-        return self.end.is_set()
-
-    def wait(self, timeout=COMMAND_TIMEOUT):
-        """(status, output), when it has ended."""
-        if not self.end.wait(timeout):
-            raise Lost(f"after {timeout} s in the guest still: {self.text}")
-        if self.status is None:
-            raise Lost(f"the guest went away during: {self.text}")
-        return self.status, self.output
-
-
 class Guest:
     """QEMU with our kernel and initramfs, or with what its disk or firmware starts."""
 
@@ -432,19 +372,18 @@ class Guest:
         program="GUEST_QEMU",
         under=(),
         shared=True,
+        agent=None,
     ):
         """
         START is "kernel", "bios" (SeaBIOS starts from a disk) or "uefi" (OVMF does). PROGRAM is
-        which QEMU, UNDER the words of a program that starts it. SHARED: its memory is a file.
+        which QEMU, UNDER the words of a program that starts it. SHARED: its memory is a file. With
+        the AGENT of another it waits for that guest to move here.
         """
         self.memory = memory * MIB
         self.console = Work.file("console")
-        self.commands = {}
-        self.numbers = itertools.count(1)
-        self.lock = threading.Lock()
-        self.readies = queue.Queue()
-        self.gone = False
-        self.agent, agent = socket.socketpair()
+        self.events = []
+        self.agent = agent or Agent()
+        self.line, far_line = socket.socketpair()
         self.monitor, monitor = socket.socketpair()
         self.monitor.settimeout(COMMAND_TIMEOUT)
         kind, share = ("memfd", "on") if shared else ("ram", "off")
@@ -457,7 +396,7 @@ class Guest:
             "-chardev", f"file,id=console,path={self.console}", "-serial", "chardev:console",
             "-chardev", f"socket,id=monitor,fd={monitor.fileno()}",
             "-mon", "chardev=monitor,mode=control",
-            "-chardev", f"socket,id=agent,fd={agent.fileno()}",
+            "-chardev", f"socket,id=agent,fd={far_line.fileno()}",
             "-device", "virtio-serial-pci,addr=3.0",
             "-device", "virtserialport,chardev=agent,name=agent",
         ]
@@ -480,50 +419,30 @@ class Guest:
             line.append("-no-reboot")
         if paused:
             line.append("-S")
+        if agent:
+            line += ["-incoming", "defer"]
         for device in devices:
             line += device.qemu_arguments()
         line += arguments
-        with agent, monitor:
-            self.qemu = Process("qemu", line, pass_fds=(agent.fileno(), monitor.fileno()))
+        with far_line, monitor:
+            self.qemu = Process("qemu", line, pass_fds=(far_line.fileno(), monitor.fileno()))
+        self.agent.add(self.line)
         self.monitor_file = self.monitor.makefile("rb")
-        threading.Thread(target=self._read_agent, daemon=True).start()
         try:
             self._read_monitor()
             self.qmp("qmp_capabilities")
-            if not paused:
-                self.wait_ready()
+            if not agent:
+                self.agent.use(self.line)
+                if not paused:
+                    self.wait_ready()
         except BaseException:
             self.kill()
             raise
 
-    def _read_agent(self):
-        with self.agent.makefile("rb") as file:
-            with contextlib.suppress(OSError, ValueError):
-                for line in file:
-                    words = line.split()
-                    if words == [b"READY"]:
-                        self.readies.put(True)
-                    elif len(words) == 4 and words[0] == b"R":
-                        command = self.commands.pop(int(words[1]), None)
-                        output = file.read(int(words[3]))
-                        if command:
-                            command.output = output.decode(errors="replace")
-                            command.status = int(words[2])
-                            command.end.set()
-        with self.lock:
-            self.gone = True
-            self._lose_commands()
-
-    def _lose_commands(self):
-        for command in self.commands.values():
-            command.end.set()
-        self.commands.clear()
-        self.readies.put(False)
-
     def wait_ready(self, timeout=BOOT_TIMEOUT):
         """Until the guest's agent has said that it runs, after a start or a reboot."""
         try:
-            ready = self.readies.get(timeout=timeout)
+            ready = self.agent.readies.get(timeout=timeout)
         except queue.Empty:
             raise Lost(f"no agent after {timeout} s; console: {tail(self.console, 500)}") from None
         if not ready:
@@ -533,25 +452,15 @@ class Guest:
 
     def spawn(self, text):
         """Starts a shell command; its .wait() gives (status, output)."""
-        command = Command(text)
-        number = next(self.numbers)
-        with self.lock:
-            if self.gone:
-                raise Lost("QEMU has ended")
-            self.commands[number] = command
-            self.agent.sendall(b"%d %s\n" % (number, base64.b64encode(text.encode())))
-        return command
+        return self.agent.spawn(text)
 
     def sh(self, text, timeout=COMMAND_TIMEOUT):
         """Runs a shell command in the guest and returns (status, output)."""
-        return self.spawn(text).wait(timeout)
+        return self.agent.sh(text, timeout)
 
     def run(self, text, timeout=COMMAND_TIMEOUT):
         """Runs a command that must succeed, and returns its output without the last newline."""
-        status, output = self.sh(text, timeout)
-        if status != 0:
-            raise Failure(f"status {status} from: {text}\n{output}")
-        return output.rstrip("\n")
+        return self.agent.run(text, timeout)
 
     def _read_monitor(self):
         line = self.monitor_file.readline()
@@ -561,12 +470,14 @@ class Guest:
         return json.loads(line)
 
     def qmp(self, command, **arguments):
-        """A command of QEMU's monitor. Events are dropped."""
+        """A command of QEMU's monitor. Events are kept in .events."""
         message = {"execute": command, "arguments": arguments}
         try:
             self.monitor.sendall(json.dumps(message).encode() + b"\n")
             while True:
                 answer = self._read_monitor()
+                if "event" in answer:
+                    self.events.append(answer)
                 if "error" in answer:
                     raise Failure(f"QMP {command}: {answer['error']['desc']}")
                 if "return" in answer:
@@ -576,8 +487,7 @@ class Guest:
 
     def reboot(self):
         self.spawn("reboot -f")
-        with self.lock:
-            self.commands.clear()
+        self.agent.forget_commands()
         self.wait_ready()
 
     def kernel_log(self):
@@ -597,9 +507,7 @@ class Guest:
         """Ends QEMU as a crash would."""
         self.qemu.kill()
         self.monitor.close()
-        # Wakes the reading thread, which a close alone does not.
-        with contextlib.suppress(OSError):
-            self.agent.shutdown(socket.SHUT_RDWR)
+        self.agent.remove(self.line)
 
 
 def start(devices, **options):
