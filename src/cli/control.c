@@ -18,7 +18,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/accept.h"
 #include "cli/commands.h"
+
+/* After which a client that couldn't be accepted is looked at again. */
+#define RETRY_MS 100
 
 struct client {
 	int fd; /* -1: a free row */
@@ -31,6 +35,7 @@ struct control {
 	const struct faults *faults;
 	struct uvf_run *run;
 	int listener, stop;
+	int spare; /* base/accept.h */
 	bool started;
 	pthread_t thread;
 	struct client clients[CONTROL_MAX_CLIENTS];
@@ -95,8 +100,9 @@ static int listen_at(struct control *control, const char *path, struct uvf_error
 	control->address.sun_family = AF_UNIX;
 	memcpy(control->address.sun_path, path, strlen(path) + 1);
 	control->stop = eventfd(0, EFD_CLOEXEC);
+	control->spare = uvf_accept_spare();
 	control->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (control->stop < 0 || control->listener < 0)
+	if (control->stop < 0 || control->spare < 0 || control->listener < 0)
 		return uvf_fail(error, -errno, "%s: %s", path, strerror(errno));
 	ret = bind_socket(control);
 	if (ret) {
@@ -117,7 +123,7 @@ int control_new(const char *path, const struct faults *faults, struct control **
 	if (!control)
 		return uvf_fail(error, -ENOMEM, "no memory");
 	control->faults = faults;
-	control->listener = control->stop = -1;
+	control->listener = control->stop = control->spare = -1;
 	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
 		control->clients[i].fd = -1;
 	ret = listen_at(control, path, error);
@@ -137,20 +143,21 @@ static void disconnect(struct client *client)
 	client->have = 0;
 }
 
-/* #syscalls: accept4 close */
-static void accept_client(struct control *control)
+/* False: there is one that can't be accepted now. #syscalls: close */
+static bool accept_client(struct control *control)
 {
-	int fd = accept4(control->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = uvf_accept(control->listener, SOCK_CLOEXEC | SOCK_NONBLOCK, &control->spare);
 
 	if (fd < 0)
-		return;
+		return fd == -EMFILE || (fd == -EAGAIN && control->spare >= 0);
 	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++) {
 		if (control->clients[i].fd >= 0)
 			continue;
 		control->clients[i].fd = fd;
-		return;
+		return true;
 	}
 	close(fd);
+	return true;
 }
 
 /* All of it, or the client is too slow. #syscalls: sendto */
@@ -202,22 +209,22 @@ static void *control_thread(void *opaque)
 {
 	struct control *control = opaque;
 	struct pollfd fds[2 + CONTROL_MAX_CLIENTS];
+	bool accepts = true;
 
 	for (;;) {
 		fds[0] = (struct pollfd){.fd = control->stop, .events = POLLIN};
-		fds[1] = (struct pollfd){.fd = control->listener, .events = POLLIN};
+		fds[1] = (struct pollfd){.fd = accepts ? control->listener : -1, .events = POLLIN};
 		for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
 			fds[2 + i] =
 				(struct pollfd){.fd = control->clients[i].fd, .events = POLLIN};
-		if (poll(fds, 2 + CONTROL_MAX_CLIENTS, -1) < 0)
+		if (poll(fds, 2 + CONTROL_MAX_CLIENTS, accepts ? -1 : RETRY_MS) < 0)
 			continue;
 		if (fds[0].revents)
 			return NULL;
 		for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
 			if (fds[2 + i].revents)
 				serve_client(control, &control->clients[i]);
-		if (fds[1].revents)
-			accept_client(control);
+		accepts = !fds[1].revents || accept_client(control);
 	}
 }
 
@@ -250,6 +257,8 @@ void control_free(struct control *control)
 		close(control->listener);
 	if (control->stop >= 0)
 		close(control->stop);
+	if (control->spare >= 0)
+		close(control->spare);
 	if (control->address.sun_path[0])
 		unlink(control->address.sun_path);
 	free(control);

@@ -7,6 +7,7 @@ import os
 import pathlib
 import pty
 import re
+import resource
 import select
 import shutil
 import signal
@@ -564,6 +565,24 @@ class Control(Case):
         await_true("answers again", lambda: subprocess.run(
             [UVFIO, "ctl", self.socket, "list"], capture_output=True).returncode == 0)
         quiet.close()
+
+    def test_no_file_descriptor_left(self):
+        # Who connects then is dropped: he doesn't wait, and nobody is busy with him.
+        process = self.run_with_control()
+        for _ in range(12):
+            client = self.connect()
+            client.sendall(b"list\n")
+            self.assertTrue(client.recv(100))
+        taken = {int(number) for number in os.listdir(f"/proc/{process.pid}/fd")}
+        lowest = min(set(range(len(taken) + 1)) - taken)
+        limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (lowest, limits[1]))
+        self.assertEqual(self.connect().recv(1), b"")
+        self.assertEqual(self.connect().recv(1), b"")
+        client.sendall(b"list\n")
+        self.assertTrue(client.recv(100))
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
+        self.ctl("list")
 
     def test_a_stale_socket_is_replaced_and_a_live_one_is_not(self):
         with socket.socket(socket.AF_UNIX) as stale:

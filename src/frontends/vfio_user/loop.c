@@ -16,6 +16,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "base/accept.h"
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "frontends/vfio_user/server.h"
@@ -41,7 +42,7 @@ int uvf_server_loop_init(struct uvf_server *server)
 	server->epoll = epoll_create1(EPOLL_CLOEXEC);
 	server->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	server->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	server->spare = eventfd(0, EFD_CLOEXEC);
+	server->spare = uvf_accept_spare();
 	if (server->epoll < 0 || server->timer < 0 || server->kick < 0 || server->spare < 0)
 		return -errno;
 	ret = watch(server, server->listener, EPOLLIN);
@@ -202,44 +203,22 @@ static void consider_all(struct uvf_server *server)
 			consider(server, &server->candidates[i]);
 }
 
-/*
- * Without a descriptor to accept by, who connects would keep the loop busy for ever. Returns false
- * when the spare one's place was taken by another thread: the client then stays in the backlog.
- * #syscalls: close eventfd2 accept4
- */
-static bool drop_one(struct uvf_server *server)
-{
-	int fd;
-
-	if (server->spare >= 0)
-		close(server->spare);
-	fd = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC);
-	if (fd >= 0)
-		close(fd);
-	server->spare = eventfd(0, EFD_CLOEXEC);
-	if (fd >= 0)
-		uvf_server_log(server, UVF_LOG_ERROR,
-			       "a client was dropped: out of file descriptors");
-	return fd >= 0;
-}
-
-/* #syscalls: accept4 */
 static int accept_all(struct uvf_server *server)
 {
 	/* Some at a time: who connects without end is not all that there is to do. */
 	for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
-		int fd = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC);
+		int fd = uvf_accept(server->listener, SOCK_CLOEXEC, &server->spare);
 		struct uvf_candidate *candidate;
 
-		if (fd < 0 && (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR))
+		if (fd == -EAGAIN)
 			return 0;
-		if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
-			if (!drop_one(server))
-				return 0;
+		if (fd == -EMFILE) {
+			uvf_server_log(server, UVF_LOG_ERROR,
+				       "a client was dropped: out of file descriptors");
 			continue;
 		}
 		if (fd < 0)
-			return -errno;
+			return fd;
 		candidate = free_candidate(server);
 		*candidate = (struct uvf_candidate){fd, uvf_now_ns()};
 		/* Edges: a piece of a header is seen once, not for as long as it lies there. */
