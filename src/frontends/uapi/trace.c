@@ -22,6 +22,8 @@
 
 #define LINE_SIZE 512
 #define BYTES_MAX 16
+/* Of a string, before and after it is escaped: what follows it has to fit, too. */
+#define STRING_MAX 256
 
 struct line {
 	char text[LINE_SIZE];
@@ -88,14 +90,34 @@ static void add_open_flags(struct line *line, uint64_t flags)
 		add_bits(line, flags, open_bits, true);
 }
 
+/* As strace does, in ASCII alone: a program's bytes decide neither on lines nor on a terminal. */
+static void add_escaped(struct line *line, char byte)
+{
+	static const char special[] = "\"\\\n\t\r", letters[] = "\"\\ntr";
+	const char *at = memchr(special, byte, sizeof(special) - 1);
+
+	if (at)
+		add(line, "\\%c", letters[at - special]);
+	else if (byte >= ' ' && byte <= '~')
+		add(line, "%c", byte);
+	else
+		add(line, "\\%03o", (unsigned)(uint8_t)byte);
+}
+
 static void add_string(struct line *line, struct uapi_call *call, uint64_t address)
 {
-	char text[256];
+	char text[STRING_MAX];
+	size_t end, i;
 
-	if (uapi_call_read_string(call, address, text, sizeof(text)) < 0)
+	if (uapi_call_read_string(call, address, text, sizeof(text)) < 0) {
 		add(line, "%#llx", (unsigned long long)address);
-	else
-		add(line, "\"%s\"", text);
+		return;
+	}
+	add(line, "\"");
+	end = line->length + STRING_MAX;
+	for (i = 0; text[i] && line->length < end; i++)
+		add_escaped(line, text[i]);
+	add(line, text[i] ? "\"..." : "\"");
 }
 
 static void add_offset(struct line *line, uint64_t offset)

@@ -124,12 +124,31 @@ static void test_long(void **state)
 	assert_non_null(strstr(last, "xxx\", 0x4, 0x5) = 0 <0.000000>"));
 }
 
+/* What is not one line of text, and quotes, are not to be taken for more than they are. */
+static void test_escapes(void **state)
+{
+	char path[255];
+
+	expect(__NR_open, NULL, ARGUMENTS(ADDRESS("a\n[1] \"\\\t\r\033[2J\177\303\251 7")), -ENOENT,
+	       "[42] open(\"a\\n[1] \\\"\\\\\\t\\r\\033[2J\\177\\303\\251 7\", O_RDONLY) = -1 "
+	       "ENOENT (No such file or directory) <1.002003>");
+	/* Where it gets long it is cut, and nothing else. */
+	memset(path, 1, sizeof(path) - 1);
+	path[sizeof(path) - 1] = '\0';
+	struct uvf_run run = {.config = {.trace = keep}};
+	struct uapi_call call = {.run = &run, .number = __NR_open, .arguments = {ADDRESS(path)}};
+
+	uapi_trace_call(&call, 0, 0);
+	assert_non_null(strstr(last, "\\001\"..., O_RDONLY) = 0 <0.000000>"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_calls),
 		cmocka_unit_test(test_ioctls),
 		cmocka_unit_test(test_long),
+		cmocka_unit_test(test_escapes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
