@@ -54,6 +54,12 @@ UVF_API int uvf_device_attach(struct uvf_device *dev, uint32_t pasid,
 			      struct uvf_address_space *space);
 UVF_API int uvf_device_detach(struct uvf_device *dev, uint32_t pasid);
 
+/*
+ * Tells it the group (iommu.h) that it is in; NULL: it is alone, as all are until they are told. It
+ * leaves its group when it is freed. One call at a time for one device.
+ */
+UVF_API void uvf_device_set_group(struct uvf_device *dev, struct uvf_group *group);
+
 /* Errors: -ENOTTY (can't be reset). */
 UVF_API int uvf_device_reset(struct uvf_device *dev, enum uvf_reset kind);
 

@@ -8,7 +8,9 @@
  *   - every page that was written by the calls in dma.h since the last report of it;
  *   - every page that is pinned for writing, at each report, and at one after it was unpinned;
  *   - every page that is mapped for writing, while a device is attached that doesn't tell us what
- *     it writes (a device in another process that reaches memory by itself, until it logs).
+ *     it writes (a device in another process that reaches memory by itself, until it logs), and at
+ *     one report after it has gone. Where such a device pins what it writes to (uvf_dma_pin()) only
+ *     its pins count from its first pin on, if it is alone in its group (iommu.h).
  * A page can be reported that was not written; none that was is left out. A write is in the log by
  * the time the call that made it has returned.
  *
@@ -29,6 +31,12 @@ UVF_API int uvf_dirty_start(struct uvf_address_space *space);
 /* Switches it off and forgets what is in it. */
 UVF_API void uvf_dirty_stop(struct uvf_address_space *space);
 UVF_API bool uvf_dirty_is_on(struct uvf_address_space *space);
+
+/*
+ * How many attachments make all that is mapped for writing dirty, now. While there is one, copying
+ * memory before the devices are stopped is of no use. One load; any thread.
+ */
+UVF_API unsigned uvf_dirty_wide(const struct uvf_address_space *space);
 
 /* The bytes of a bitmap for @size bytes in pages of @page_size: whole 64-bit words; 0: overflow. */
 UVF_API uint64_t uvf_dirty_bitmap_size(uint64_t size, uint64_t page_size);

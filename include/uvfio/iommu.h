@@ -61,6 +61,18 @@ UVF_API void uvf_memory_put(struct uvf_memory *memory);
 /* The file behind @memory, or -1 where it has none. Borrowed: valid while the memory is. */
 UVF_API int uvf_memory_fd(const struct uvf_memory *memory);
 
+/* ---- Groups ---- */
+
+/*
+ * Devices that an IOMMU can't tell apart, as whoever puts a system together says it by
+ * uvf_device_set_group(). That they are several widens what dirty reports have (dirty.h), as none
+ * can speak for the others. Freeing a group leaves its devices alone; it must not be done while one
+ * of them is told a group, or freed. Errors: -ENOMEM.
+ */
+struct uvf_group;
+UVF_API int uvf_group_new(struct uvf_group **groupp);
+UVF_API void uvf_group_free(struct uvf_group *group);
+
 /* ---- Address spaces ---- */
 
 struct uvf_address_space_config {

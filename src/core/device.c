@@ -250,6 +250,11 @@ int uvf_device_detach(struct uvf_device *dev, uint32_t pasid)
 	return ret;
 }
 
+void uvf_device_set_group(struct uvf_device *dev, struct uvf_group *group)
+{
+	uvf_attachment_set_group(dev->attachment, group);
+}
+
 int uvf_device_do_reset(struct uvf_device *dev, enum uvf_reset kind)
 {
 	uvf_migration_reset(dev);

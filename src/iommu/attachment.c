@@ -24,6 +24,7 @@ void uvf_attachment_free(struct uvf_attachment *attachment)
 	if (!attachment)
 		return;
 	uvf_attachment_set(attachment, NULL);
+	uvf_attachment_set_group(attachment, NULL);
 	uvf_attachment_log_stop(attachment);
 	pthread_mutex_destroy(&attachment->lock);
 	free(attachment);
@@ -44,8 +45,7 @@ static int view_new(struct uvf_attachment *attachment, struct uvf_address_space 
 	view->next = space->views;
 	space->views = view;
 	uvf_view_set_logging(view, atomic_load(&space->log) != NULL);
-	view->silent = attachment->silent;
-	atomic_fetch_add(&space->silent, view->silent);
+	uvf_view_set_wide(view, attachment->silent);
 	pthread_mutex_unlock(&space->lock);
 	*viewp = view;
 	return 0;
@@ -69,7 +69,7 @@ static void view_free(struct uvf_view *view)
 			break;
 		}
 	uvf_view_set_logging(view, false);
-	atomic_fetch_sub(&space->silent, view->silent);
+	uvf_view_set_wide(view, false);
 	pthread_mutex_unlock(&space->lock);
 	uvf_address_space_put(space);
 	free(view);
@@ -120,22 +120,6 @@ int uvf_attachment_set(struct uvf_attachment *attachment, struct uvf_address_spa
 	if (old)
 		view_free(old);
 	return 0;
-}
-
-void uvf_attachment_set_silent(struct uvf_attachment *attachment, bool silent)
-{
-	struct uvf_view *view;
-
-	pthread_mutex_lock(&attachment->lock);
-	attachment->silent = silent;
-	view = attachment->view;
-	if (view && view->silent != silent) {
-		pthread_mutex_lock(&view->space->lock);
-		view->silent = silent;
-		atomic_fetch_add(&view->space->silent, silent ? 1U : -1U);
-		pthread_mutex_unlock(&view->space->lock);
-	}
-	pthread_mutex_unlock(&attachment->lock);
 }
 
 struct uvf_address_space *uvf_attachment_space(struct uvf_attachment *attachment)

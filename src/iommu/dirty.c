@@ -25,6 +25,7 @@ void uvf_dirty_log_free(struct uvf_dirty_log *log)
 	if (!log)
 		return;
 	uvf_page_set_destroy(&log->pages);
+	uvf_owed_free(&log->owed);
 	free(log);
 }
 
@@ -246,6 +247,15 @@ static void take_range(struct uvf_dirty_log *log, uvf_iova_t first, uvf_iova_t l
 		log->last = first - 1;
 }
 
+static void report_owed(const struct report *report, struct uvf_owed *owed, unsigned flags)
+{
+	for (size_t i = uvf_owed_find(owed, report->iova);
+	     i < owed->count && owed->range[i].first <= report->last; i++)
+		report_range(report, owed->range[i].first, owed->range[i].last);
+	if (!(flags & UVF_DIRTY_KEEP))
+		uvf_owed_remove(owed, report->iova, report->last);
+}
+
 static void report_log(struct report *report, struct uvf_dirty_log *log, unsigned flags)
 {
 	unsigned shift = log->pages.page_shift;
@@ -254,6 +264,7 @@ static void report_log(struct report *report, struct uvf_dirty_log *log, unsigne
 	report->log_shift = shift;
 	uvf_page_set_take(&log->pages, report->iova >> shift, report->last >> shift,
 			  !(flags & UVF_DIRTY_KEEP), alike ? report_word : report_pages, report);
+	report_owed(report, &log->owed, flags);
 	if (!log->has_range)
 		return;
 	report_range(report, log->first, log->last);
@@ -310,8 +321,7 @@ static void report_space(struct report *report, struct uvf_address_space *space,
 	/* A pin that goes now is in the log before it goes. */
 	uvf_pins_for_each(&space->pins, report->iova, report->last, report_pin, report);
 	report_log(report, log, flags_at_edges(report, log, flags));
-	if (atomic_load_explicit(&space->silent, memory_order_acquire) ||
-	    atomic_load_explicit(&log->pages.lost, memory_order_acquire))
+	if (uvf_dirty_wide(space) || atomic_load_explicit(&log->pages.lost, memory_order_acquire))
 		report_mappings(report, space);
 	/* After: what they wrote there can be seen. */
 	uvf_space_synchronize(space);
@@ -384,9 +394,11 @@ void uvf_dirty_forget(struct uvf_address_space *space, uvf_iova_t first, uvf_iov
 {
 	struct uvf_dirty_log *log = atomic_load_explicit(&space->log, memory_order_relaxed);
 
-	if (log)
-		uvf_page_set_take(&log->pages, first >> log->pages.page_shift,
-				  last >> log->pages.page_shift, true, forget_page, NULL);
+	if (!log)
+		return;
+	uvf_page_set_take(&log->pages, first >> log->pages.page_shift,
+			  last >> log->pages.page_shift, true, forget_page, NULL);
+	uvf_owed_remove(&log->owed, first, last);
 }
 
 int uvf_unmap_dirty(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size,

@@ -13,12 +13,14 @@
 #include <uvfio/dirty.h>
 
 #include "base/page_set.h"
+#include "iommu/scope.h"
 
 struct uvf_attachment;
 struct uvf_view;
 
 struct uvf_dirty_log {
 	struct uvf_page_set pages;
+	struct uvf_owed owed; /* with the space's lock */
 	/* In each report of it, until it is taken out: what is too much to be noted page by page.
 	 */
 	bool has_range;

@@ -50,9 +50,13 @@ void uvf_attachment_enable(struct uvf_attachment *attachment, bool bus_master);
 
 /*
  * Whether the device writes to memory without telling us (one in another process). While one that
- * does is attached, all that is mapped for writing counts as dirty. From when this returns.
+ * does is attached and has not pinned there, or is not alone in its group, all that is mapped for
+ * writing counts as dirty. From when this returns.
  */
 void uvf_attachment_set_silent(struct uvf_attachment *attachment, bool silent);
+
+/* The group that it is in; NULL: it is alone. Not while the group, or it, is being freed. */
+void uvf_attachment_set_group(struct uvf_attachment *attachment, struct uvf_group *group);
 
 /*
  * A log of the attachment's own, whatever its address space is: as uvf_dirty_start(), _stop() and

@@ -23,6 +23,7 @@
 #include "iommu/iommu.h"
 #include "iommu/memory.h"
 #include "iommu/pin.h"
+#include "iommu/scope.h"
 
 /* Offsets keep the granule's alignment up to a page's, so that what is aligned here is there. */
 #define UVF_OFFSET_ALIGNMENT 4096ULL
@@ -43,7 +44,7 @@ struct uvf_view {
 	struct uvf_address_space *space;
 	struct uvf_attachment *attachment;
 	struct uvf_view *next; /* the address space's list */
-	bool silent;	       /* counts in the address space's `silent` */
+	atomic_bool wide;      /* counts in the address space's `wide` */
 	bool logging;	       /* the address space's log counts in the attachment's `logging` */
 	unsigned callbacks;    /* of the attachment that run now; it stays in the list meanwhile */
 	bool active;	       /* transfers may be using it */
@@ -56,7 +57,10 @@ struct uvf_attachment {
 	_Atomic(unsigned) logging;	     /* how many logs writes go to */
 	_Atomic(struct uvf_dirty_log *) log; /* its own, or NULL: loaded as a reader */
 	bool silent;			     /* its device doesn't tell us what it writes */
-	pthread_mutex_t lock; /* the next two, and changes of `active`; before a space's lock */
+	struct uvf_group *group;	     /* that it isn't alone in, or NULL */
+	struct uvf_attachment *next_member;  /* with the group's `changing` */
+	/* `silent`, `group`, the next two, and changes of `active`; before a space's lock. */
+	pthread_mutex_t lock;
 	struct uvf_view *view;
 	bool bus_master;
 	const struct uvf_attachment_ops *ops;
@@ -74,7 +78,7 @@ struct uvf_address_space {
 	struct uvf_interval_map map; /* interval: (value, object) as in memory.h */
 	struct uvf_pins pins;
 	_Atomic(struct uvf_dirty_log *) log; /* NULL: off. Changed with the lock held */
-	_Atomic(unsigned) silent;	     /* views of attachments that are */
+	_Atomic(unsigned) wide;		     /* views that are: see scope.h */
 	_Atomic(uint64_t) references;
 	uint64_t page_sizes;
 	struct uvf_iova_range aperture;

@@ -342,6 +342,7 @@ int uvf_attachment_pin(struct uvf_attachment *attachment, uvf_iova_t iova, size_
 	struct uvf_reading reading;
 	struct uvf_view *view;
 	int result = -EPERM;
+	bool narrows = false;
 	uvf_iova_t last;
 
 	if (!size || !prot || prot & ~(unsigned)UVF_PROT_RW)
@@ -357,7 +358,10 @@ int uvf_attachment_pin(struct uvf_attachment *attachment, uvf_iova_t iova, size_
 		pin->last = last;
 		pin->prot = prot;
 		uvf_pins_add(&view->space->pins, pin, view, uvf_thread_number());
+		narrows = atomic_load_explicit(&view->wide, memory_order_relaxed);
 	}
 	uvf_readers_exit(reading);
+	if (__builtin_expect(narrows, 0))
+		uvf_attachment_narrow(attachment);
 	return result;
 }

@@ -153,6 +153,19 @@ static int join_group(struct uvf_run *run, struct uapi_device *device, unsigned 
 	return 0;
 }
 
+/* The devices are told, where there are several. */
+static int tell_group(struct uapi_group *group)
+{
+	int result;
+
+	if (group->device_count < 2)
+		return 0;
+	result = uvf_group_new(&group->together);
+	for (size_t i = 0; i < group->device_count && !result; i++)
+		uvf_device_set_group(group->devices[i]->dev, group->together);
+	return result;
+}
+
 static int set_groups(struct uvf_run *run, const struct uvf_run_config *config,
 		      struct uvf_error *error)
 {
@@ -175,6 +188,8 @@ static int set_groups(struct uvf_run *run, const struct uvf_run_config *config,
 			next++;
 		result = join_group(run, &run->devices[i], next);
 	}
+	for (size_t i = 0; i < run->group_count && !result; i++)
+		result = tell_group(&run->groups[i]);
 	return result;
 }
 
@@ -304,8 +319,10 @@ int uapi_configure(const struct uvf_run_config *config, struct uvf_run **runp,
 
 void uapi_configure_free(struct uvf_run *run)
 {
-	for (size_t i = 0; i < run->group_count; i++)
+	for (size_t i = 0; i < run->group_count; i++) {
+		uvf_group_free(run->groups[i].together);
 		free(run->groups[i].devices);
+	}
 	for (size_t i = 0; i < run->device_count; i++)
 		pthread_mutex_destroy(&run->devices[i].migrating);
 	for (char *const *argument = run->config.argv; argument && *argument; argument++)

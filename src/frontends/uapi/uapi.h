@@ -86,6 +86,7 @@ struct uapi_group {
 	unsigned number;
 	struct uapi_device **devices;
 	size_t device_count;
+	struct uvf_group *together; /* what the devices, if they are several, are told; or NULL */
 
 	/* Under the topology lock. */
 	struct uapi_file *file; /* who has it open: one at a time; a reference */
