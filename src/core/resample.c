@@ -4,6 +4,9 @@
  * eventfd (ACTION_UNMASK with DATA_EVENTFD). One thread a device waits for them, from the first
  * that is given until the device is freed.
  *
+ * What is no eventfd can look like one (irq.c): an epoll or a signalfd that is ready stays so,
+ * because it can't be read as one. It is found out then, and no longer waited for.
+ *
  * The table is guarded by `lock`; the thread copies an entry under it and then unmasks without it,
  * so that a vector's lock is never taken inside.
  */
@@ -22,6 +25,7 @@ struct resample {
 	struct irq_index *irq;
 	struct irq_vector *vector;
 	int fd;
+	bool is_dead; /* not waited for: it is no eventfd */
 };
 
 struct resampler {
@@ -44,7 +48,8 @@ static size_t take_table(struct resampler *resampler, struct resample *entries, 
 	count = resampler->stop ? 0 : resampler->count;
 	for (size_t i = 0; i < count; i++) {
 		entries[i] = resampler->entries[i];
-		fds[i + 1] = (struct pollfd){.fd = entries[i].fd, .events = POLLIN};
+		fds[i + 1] = (struct pollfd){.fd = entries[i].is_dead ? -1 : entries[i].fd,
+					     .events = POLLIN};
 	}
 	resampler->seen = resampler->generation;
 	pthread_cond_broadcast(&resampler->idle);
@@ -64,15 +69,39 @@ static bool resampler_stopped(struct resampler *resampler)
 }
 
 /*
- * Never waits, whatever the driver does with its end at the same time.
+ * Never waits, whatever the driver does with its end at the same time: -EAGAIN where somebody else
+ * was quicker. Other errors: it can't be read.
  * #syscalls: preadv2 read
  */
-static bool drain(int fd)
+static int drain(int fd)
 {
 	uint64_t value;
 	struct iovec iov = {&value, sizeof(value)};
+	ssize_t ret = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
 
-	return preadv2(fd, &iov, 1, -1, RWF_NOWAIT) == sizeof(value);
+	if (ret < 0)
+		return errno == EINTR ? -EAGAIN : -errno;
+	return ret == sizeof(value) ? 0 : -EINVAL;
+}
+
+static void give_up(struct resampler *resampler, const struct resample *entry)
+{
+	pthread_mutex_lock(&resampler->lock);
+	for (size_t i = 0; i < resampler->count; i++)
+		if (resampler->seen == resampler->generation &&
+		    resampler->entries[i].vector == entry->vector)
+			resampler->entries[i].is_dead = true;
+	pthread_mutex_unlock(&resampler->lock);
+}
+
+static void acknowledge(struct resampler *resampler, const struct resample *entry)
+{
+	int ret = drain(entry->fd);
+
+	if (!ret)
+		uvf_irq_unmask(entry->irq, entry->vector);
+	else if (ret != -EAGAIN)
+		give_up(resampler, entry);
 }
 
 /* #syscalls: poll */
@@ -91,10 +120,9 @@ static void *resampler_run(void *opaque)
 			drain(resampler->wake);
 			continue;
 		}
-		for (size_t i = 0; i < count; i++) {
-			if (fds[i + 1].revents & POLLIN && drain(entries[i].fd))
-				uvf_irq_unmask(entries[i].irq, entries[i].vector);
-		}
+		for (size_t i = 0; i < count; i++)
+			if (fds[i + 1].revents)
+				acknowledge(resampler, &entries[i]);
 	}
 	return NULL;
 }
@@ -164,7 +192,7 @@ int uvf_resampler_set(struct uvf_device *dev, struct irq_index *irq, struct irq_
 		return -ENOMEM;
 	}
 	pthread_mutex_lock(&resampler->lock);
-	old = table_set(resampler, (struct resample){irq, vector, fd});
+	old = table_set(resampler, (struct resample){irq, vector, fd, false});
 	resampler_wake(resampler);
 	/* An fd is closed only when the thread has let go of it. */
 	while (old >= 0 && resampler->seen != resampler->generation)

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Interrupts: every form of SET_IRQS, its errors, masking, levels, resample, triggers from threads.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include <uvfio/client.h>
@@ -255,6 +259,56 @@ static void resample(void **state)
 	assert_int_equal(set(0, EVENTFD | MASK, 0, 1, &events[1]), -ENOTTY);
 }
 
+/* Whether the other threads of this process are all asleep. */
+static bool others_sleep(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *task;
+	bool sleep = true;
+
+	assert_non_null(tasks);
+	while ((task = readdir(tasks))) {
+		char path[300], line[300] = "", *end;
+		FILE *stat;
+
+		if (task->d_name[0] == '.' || atoi(task->d_name) == getpid())
+			continue;
+		snprintf(path, sizeof(path), "/proc/self/task/%s/stat", task->d_name);
+		stat = fopen(path, "r");
+		end = stat && fgets(line, sizeof(line), stat) ? strrchr(line, ')') : NULL;
+		sleep = sleep && (!end || end[2] == 'S');
+		if (stat)
+			fclose(stat);
+	}
+	closedir(tasks);
+	return sleep;
+}
+
+/* What is always ready, and can't be read, keeps nobody busy; what comes after it works. */
+static void resample_by_something_else(void **state)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+	int epoll = epoll_create1(0), looks = 0;
+	uint64_t one = 1;
+
+	(void)state;
+	assert_int_equal(write(events[3], &one, sizeof(one)), sizeof(one));
+	assert_int_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, events[3], &event), 0);
+	assert_int_equal(set(0, EVENTFD | TRIGGER, 0, 1, &events[0]), 0);
+	assert_int_equal(set(0, EVENTFD | UNMASK, 0, 1, &epoll), 0);
+	for (int i = 0; i < 10000 && looks < 100; i++) {
+		looks = others_sleep() ? looks + 1 : 0;
+		usleep(1000);
+	}
+	assert_int_equal(looks, 100);
+	assert_int_equal(set(0, EVENTFD | UNMASK, 0, 1, &events[1]), 0);
+	uvf_irq_set_level(dev, 0, 0, true);
+	assert_int_equal(wait_for(0), 1);
+	assert_int_equal(write(events[1], &one, sizeof(one)), sizeof(one));
+	assert_int_equal(wait_for(0), 1);
+	close(epoll);
+}
+
 static void full_eventfd_does_not_block(void **state)
 {
 	uint64_t full = UINT64_MAX - 1;
@@ -323,6 +377,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(level_with_automask, setup, teardown),
 		cmocka_unit_test_setup_teardown(level_before_enable, setup, teardown),
 		cmocka_unit_test_setup_teardown(resample, setup, teardown),
+		cmocka_unit_test_setup_teardown(resample_by_something_else, setup, teardown),
 		cmocka_unit_test_setup_teardown(full_eventfd_does_not_block, setup, teardown),
 		cmocka_unit_test_setup_teardown(triggers_from_threads, setup, teardown),
 		cmocka_unit_test_setup_teardown(close_takes_all_away, setup, teardown),
