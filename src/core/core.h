@@ -63,6 +63,38 @@ ssize_t uvf_region_write_unseen(struct uvf_device *dev, uint32_t index, uint64_t
 int uvf_migration_change_state(struct uvf_device *dev, enum vfio_device_mig_state state,
 			       enum vfio_device_mig_state *before);
 
+/*
+ * How a device migrates, behind the calls of migration.h: the core's own way, which is that of
+ * models, or another where the device is elsewhere and migrates there. With the device's lock held,
+ * while the device is open; state() also before and after.
+ */
+struct uvf_migration_way {
+	enum vfio_device_mig_state (*state)(struct uvf_device *dev);
+	int (*set_state)(struct uvf_device *dev, enum vfio_device_mig_state state);
+	ssize_t (*read)(struct uvf_device *dev, void *buf, size_t size);
+	ssize_t (*write)(struct uvf_device *dev, const void *buf, size_t size);
+	int (*data_size)(struct uvf_device *dev, uint64_t *size);
+	int (*precopy_info)(struct uvf_device *dev, uint64_t *initial_bytes, uint64_t *dirty_bytes);
+};
+/* Once, before the device is offered. @flags: VFIO_MIGRATION_*. A reset ends what goes on there. */
+void uvf_device_set_migration_way(struct uvf_device *dev, uint64_t flags,
+				  const struct uvf_migration_way *way);
+
+/*
+ * A dirty log that is kept elsewhere, behind the calls of client.h; errors as there. Called one at
+ * a time, without the device's lock, while the device has an owner. start: -EALREADY.
+ */
+struct uvf_logging_way {
+	int (*start)(struct uvf_device *dev);
+	void (*stop)(struct uvf_device *dev);
+	int (*report)(struct uvf_device *dev, uvf_iova_t iova, uint64_t size, uint64_t page_size,
+		      uint64_t *bitmap, uint64_t bitmap_size);
+	void (*restore)(struct uvf_device *dev, uvf_iova_t iova, uint64_t size, uint64_t page_size,
+			const uint64_t *bitmap);
+};
+/* For a device that is silent here (uvf_device_set_silent()), once, before it is offered. */
+void uvf_device_set_logging_way(struct uvf_device *dev, const struct uvf_logging_way *way);
+
 /* What a device's own dirty log is kept in, bytes. */
 #define UVF_LOGGING_GRANULE 4096
 /* As Linux: a page of them. */

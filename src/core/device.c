@@ -195,7 +195,7 @@ void uvf_device_close(struct uvf_device *dev)
 	uvf_device_unlock(dev);
 
 	set_space(dev, NULL);
-	uvf_attachment_log_stop(dev->attachment);
+	uvf_device_logging_end(dev);
 
 	uvf_device_lock(dev);
 	if (dev->ops->close)

@@ -100,7 +100,10 @@ struct uvf_device {
 
 	struct resampler *resampler; /* NULL until a driver gives a resample eventfd */
 	bool silent; /* it writes to memory without our calls: before it is offered */
-	struct migration *migration; /* NULL: it can't be migrated */
+	const struct uvf_logging_way *logging_way;     /* NULL: that of its attachment */
+	struct migration *migration;		       /* a model's; or NULL */
+	const struct uvf_migration_way *migration_way; /* NULL: it can't be migrated */
+	uint64_t migration_flags;		       /* VFIO_MIGRATION_* */
 };
 
 static inline bool uvf_device_is_removed(const struct uvf_device *dev)
@@ -127,6 +130,9 @@ void uvf_irq_catch_up(struct uvf_device *dev);
 /* migration.c. Reset, also by closing, ends what is going on: with the device's lock held. */
 void uvf_migration_reset(struct uvf_device *dev);
 void uvf_migration_free(struct uvf_device *dev);
+
+/* logging.c. The owner has gone, and his log with him. */
+void uvf_device_logging_end(struct uvf_device *dev);
 
 /* resample.c: waits for the drivers' unmask eventfds. */
 int uvf_resampler_set(struct uvf_device *dev, struct irq_index *irq, struct irq_vector *vector,

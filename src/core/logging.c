@@ -17,7 +17,12 @@ static int enter(struct uvf_device *dev)
 
 bool uvf_device_can_log(struct uvf_device *dev)
 {
-	return !dev->silent;
+	return dev->logging_way || !dev->silent;
+}
+
+void uvf_device_set_logging_way(struct uvf_device *dev, const struct uvf_logging_way *way)
+{
+	dev->logging_way = way;
 }
 
 void uvf_device_set_silent(struct uvf_device *dev)
@@ -57,10 +62,19 @@ int uvf_device_logging_start(struct uvf_device *dev)
 	ret = enter(dev);
 	if (ret)
 		return ret;
-	ret = uvf_attachment_log_start(dev->attachment, UVF_LOGGING_GRANULE);
+	ret = dev->logging_way ? dev->logging_way->start(dev)
+			       : uvf_attachment_log_start(dev->attachment, UVF_LOGGING_GRANULE);
 	pthread_mutex_unlock(&dev->ownership);
 	/* As drivers of real devices say it. */
 	return ret == -EALREADY ? -EINVAL : ret;
+}
+
+void uvf_device_logging_end(struct uvf_device *dev)
+{
+	if (dev->logging_way)
+		dev->logging_way->stop(dev);
+	else
+		uvf_attachment_log_stop(dev->attachment);
 }
 
 int uvf_device_logging_stop(struct uvf_device *dev)
@@ -72,7 +86,7 @@ int uvf_device_logging_stop(struct uvf_device *dev)
 	ret = enter(dev);
 	if (ret)
 		return ret;
-	uvf_attachment_log_stop(dev->attachment);
+	uvf_device_logging_end(dev);
 	pthread_mutex_unlock(&dev->ownership);
 	return 0;
 }
@@ -89,8 +103,11 @@ int uvf_device_logging_report(struct uvf_device *dev, uvf_iova_t iova, uint64_t 
 		return ret;
 	if (uvf_inject_hides(dev, iova, size))
 		bitmap = NULL;
-	ret = uvf_attachment_log_report(dev->attachment, iova, size, page_size, bitmap,
-					bitmap_size);
+	if (dev->logging_way)
+		ret = dev->logging_way->report(dev, iova, size, page_size, bitmap, bitmap_size);
+	else
+		ret = uvf_attachment_log_report(dev->attachment, iova, size, page_size, bitmap,
+						bitmap_size);
 	pthread_mutex_unlock(&dev->ownership);
 	return ret;
 }
@@ -98,5 +115,8 @@ int uvf_device_logging_report(struct uvf_device *dev, uvf_iova_t iova, uint64_t 
 void uvf_device_logging_restore(struct uvf_device *dev, uvf_iova_t iova, uint64_t size,
 				uint64_t page_size, const uint64_t *bitmap)
 {
-	uvf_attachment_log_restore(dev->attachment, iova, size, page_size, bitmap);
+	if (dev->logging_way)
+		dev->logging_way->restore(dev, iova, size, page_size, bitmap);
+	else
+		uvf_attachment_log_restore(dev->attachment, iova, size, page_size, bitmap);
 }

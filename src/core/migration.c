@@ -241,14 +241,13 @@ static int walk(struct uvf_device *dev, enum vfio_device_mig_state to)
 	return -EINVAL;
 }
 
-/* With the device's lock held. */
-static int go(struct uvf_device *dev, enum vfio_device_mig_state to)
+static int own_set_state(struct uvf_device *dev, enum vfio_device_mig_state to)
 {
 	struct migration *migration = dev->migration;
 
 	do {
 		enum vfio_device_mig_state next =
-			uvf_migration_next(uvf_migration_flags(dev), migration->state, to);
+			uvf_migration_next(dev->migration_flags, migration->state, to);
 		int ret;
 
 		if (next == VFIO_DEVICE_STATE_ERROR)
@@ -262,7 +261,123 @@ static int go(struct uvf_device *dev, enum vfio_device_mig_state to)
 	return 0;
 }
 
-/* ---- What is called ---- */
+/* ---- As a way ---- */
+
+void uvf_migration_free(struct uvf_device *dev)
+{
+	if (!dev->migration)
+		return;
+	end_session(dev->migration);
+	free(dev->migration->sections);
+	free(dev->migration);
+}
+
+void uvf_migration_reset(struct uvf_device *dev)
+{
+	if (!dev->migration)
+		return;
+	end_session(dev->migration);
+	dev->migration->loaded = false;
+	dev->migration->state = VFIO_DEVICE_STATE_RUNNING;
+}
+
+static bool is_pre_copy(const struct migration *migration)
+{
+	return migration->state == VFIO_DEVICE_STATE_PRE_COPY ||
+	       migration->state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
+}
+
+/* What has changed since the last early save comes after what was read. */
+static int save_more(struct uvf_device *dev)
+{
+	struct migration *migration = dev->migration;
+
+	if (!is_pre_copy(migration) || waiting(migration) || !migration->ops->save_early)
+		return 0;
+	return migration->ops->save_early(dev, &migration->writer);
+}
+
+static ssize_t own_read(struct uvf_device *dev, void *buf, size_t size)
+{
+	struct migration *migration = dev->migration;
+	size_t taken;
+	int ret;
+
+	if (!is_pre_copy(migration) && migration->state != VFIO_DEVICE_STATE_STOP_COPY)
+		return -EINVAL;
+	ret = save_more(dev);
+	if (ret)
+		return ret;
+	taken = uvf_state_take(&migration->writer, buf, size);
+	migration->initial -= taken < migration->initial ? taken : migration->initial;
+	if (!taken && size && is_pre_copy(migration))
+		return -ENOMSG;
+	return (ssize_t)taken;
+}
+
+static ssize_t own_write(struct uvf_device *dev, const void *buf, size_t size)
+{
+	struct migration *migration = dev->migration;
+	struct uvf_state_reader *reader = &migration->reader;
+	int ret;
+
+	if (migration->state != VFIO_DEVICE_STATE_RESUMING)
+		return -EINVAL;
+	ret = uvf_state_feed(reader, buf, size);
+	if (!ret && reader->complete && migration->ops->check)
+		ret = migration->ops->check(dev, reader, &reader->error);
+	if (!ret)
+		return (ssize_t)size;
+	if (!migration->told)
+		uvf_device_log(dev, UVF_LOG_ERROR, "a state is refused: %s", reader->error.text);
+	migration->told = true;
+	return ret;
+}
+
+static int own_data_size(struct uvf_device *dev, uint64_t *size)
+{
+	struct migration *migration = dev->migration;
+
+	if (migration->state == VFIO_DEVICE_STATE_STOP_COPY) {
+		*size = waiting(migration);
+		return 0;
+	}
+	*size = waiting(migration) + 4096;
+	for (size_t i = 0; i < dev->memory_count; i++)
+		*size += dev->memories[i].size;
+	if (migration->ops->size)
+		*size += migration->ops->size(dev);
+	else if (*size < migration->last_size)
+		*size = migration->last_size;
+	return 0;
+}
+
+static int own_precopy_info(struct uvf_device *dev, uint64_t *initial_bytes, uint64_t *dirty_bytes)
+{
+	struct migration *migration = dev->migration;
+	int ret;
+
+	if (!is_pre_copy(migration))
+		return -EINVAL;
+	ret = save_more(dev);
+	*initial_bytes = migration->initial;
+	*dirty_bytes = waiting(migration) - migration->initial;
+	return ret;
+}
+
+static enum vfio_device_mig_state own_state(struct uvf_device *dev)
+{
+	return dev->migration->state;
+}
+
+static const struct uvf_migration_way own_way = {
+	.state = own_state,
+	.set_state = own_set_state,
+	.read = own_read,
+	.write = own_write,
+	.data_size = own_data_size,
+	.precopy_info = own_precopy_info,
+};
 
 void uvf_device_set_migration(struct uvf_device *dev, const struct uvf_migration_ops *ops)
 {
@@ -292,189 +407,7 @@ void uvf_device_set_migration(struct uvf_device *dev, const struct uvf_migration
 	migration->ops = ops;
 	migration->state = VFIO_DEVICE_STATE_RUNNING;
 	dev->migration = migration;
-}
-
-void uvf_migration_free(struct uvf_device *dev)
-{
-	if (!dev->migration)
-		return;
-	end_session(dev->migration);
-	free(dev->migration->sections);
-	free(dev->migration);
-}
-
-void uvf_migration_reset(struct uvf_device *dev)
-{
-	if (!dev->migration)
-		return;
-	end_session(dev->migration);
-	dev->migration->loaded = false;
-	dev->migration->state = VFIO_DEVICE_STATE_RUNNING;
-}
-
-uint64_t uvf_migration_flags(struct uvf_device *dev)
-{
-	if (!dev->migration)
-		return 0;
-	return VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P | VFIO_MIGRATION_PRE_COPY;
-}
-
-enum vfio_device_mig_state uvf_migration_state(struct uvf_device *dev)
-{
-	enum vfio_device_mig_state state;
-
-	uvf_device_lock(dev);
-	state = dev->migration ? dev->migration->state : VFIO_DEVICE_STATE_RUNNING;
-	uvf_device_unlock(dev);
-	return state;
-}
-
-/* Takes the lock if there is a migration to speak of. */
-static int enter(struct uvf_device *dev)
-{
-	if (!dev->migration)
-		return -ENOTTY;
-	uvf_device_lock(dev);
-	if (atomic_load(&dev->open))
-		return 0;
-	uvf_device_unlock(dev);
-	return -ENODEV;
-}
-
-int uvf_migration_change_state(struct uvf_device *dev, enum vfio_device_mig_state state,
-			       enum vfio_device_mig_state *before)
-{
-	int ret = enter(dev);
-
-	if (ret)
-		return ret;
-	*before = dev->migration->state;
-	ret = go(dev, state);
-	uvf_device_unlock(dev);
-	return ret;
-}
-
-int uvf_migration_set_state(struct uvf_device *dev, enum vfio_device_mig_state state)
-{
-	enum vfio_device_mig_state before;
-
-	return uvf_migration_change_state(dev, state, &before);
-}
-
-static bool is_pre_copy(const struct migration *migration)
-{
-	return migration->state == VFIO_DEVICE_STATE_PRE_COPY ||
-	       migration->state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
-}
-
-/* What has changed since the last early save comes after what was read. */
-static int save_more(struct uvf_device *dev)
-{
-	struct migration *migration = dev->migration;
-
-	if (!is_pre_copy(migration) || waiting(migration) || !migration->ops->save_early)
-		return 0;
-	return migration->ops->save_early(dev, &migration->writer);
-}
-
-static ssize_t read_locked(struct uvf_device *dev, void *buf, size_t size)
-{
-	struct migration *migration = dev->migration;
-	size_t taken;
-	int ret;
-
-	if (!is_pre_copy(migration) && migration->state != VFIO_DEVICE_STATE_STOP_COPY)
-		return -EINVAL;
-	ret = save_more(dev);
-	if (ret)
-		return ret;
-	taken = uvf_state_take(&migration->writer, buf, size);
-	migration->initial -= taken < migration->initial ? taken : migration->initial;
-	if (!taken && size && is_pre_copy(migration))
-		return -ENOMSG;
-	return (ssize_t)taken;
-}
-
-ssize_t uvf_migration_read(struct uvf_device *dev, void *buf, size_t size)
-{
-	ssize_t ret = enter(dev);
-
-	if (ret)
-		return ret;
-	ret = read_locked(dev, buf, size);
-	uvf_device_unlock(dev);
-	return ret;
-}
-
-static ssize_t write_locked(struct uvf_device *dev, const void *buf, size_t size)
-{
-	struct migration *migration = dev->migration;
-	struct uvf_state_reader *reader = &migration->reader;
-	int ret;
-
-	if (migration->state != VFIO_DEVICE_STATE_RESUMING)
-		return -EINVAL;
-	ret = uvf_state_feed(reader, buf, size);
-	if (!ret && reader->complete && migration->ops->check)
-		ret = migration->ops->check(dev, reader, &reader->error);
-	if (!ret)
-		return (ssize_t)size;
-	if (!migration->told)
-		uvf_device_log(dev, UVF_LOG_ERROR, "a state is refused: %s", reader->error.text);
-	migration->told = true;
-	return ret;
-}
-
-ssize_t uvf_migration_write(struct uvf_device *dev, const void *buf, size_t size)
-{
-	ssize_t ret = enter(dev);
-
-	if (ret)
-		return ret;
-	ret = write_locked(dev, buf, size);
-	uvf_device_unlock(dev);
-	return ret;
-}
-
-int uvf_migration_data_size(struct uvf_device *dev, uint64_t *size)
-{
-	struct migration *migration;
-	int ret = enter(dev);
-
-	if (ret)
-		return ret;
-	migration = dev->migration;
-	if (migration->state == VFIO_DEVICE_STATE_STOP_COPY) {
-		*size = waiting(migration);
-	} else {
-		*size = waiting(migration) + 4096;
-		for (size_t i = 0; i < dev->memory_count; i++)
-			*size += dev->memories[i].size;
-		if (migration->ops->size)
-			*size += migration->ops->size(dev);
-		else if (*size < migration->last_size)
-			*size = migration->last_size;
-	}
-	uvf_device_unlock(dev);
-	return 0;
-}
-
-int uvf_migration_precopy_info(struct uvf_device *dev, uint64_t *initial_bytes,
-			       uint64_t *dirty_bytes)
-{
-	struct migration *migration;
-	int ret = enter(dev);
-
-	if (ret)
-		return ret;
-	migration = dev->migration;
-	if (is_pre_copy(migration)) {
-		ret = save_more(dev);
-		*initial_bytes = migration->initial;
-		*dirty_bytes = waiting(migration) - migration->initial;
-	} else {
-		ret = -EINVAL;
-	}
-	uvf_device_unlock(dev);
-	return ret;
+	uvf_device_set_migration_way(
+		dev, VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P | VFIO_MIGRATION_PRE_COPY,
+		&own_way);
 }
