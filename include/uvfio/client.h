@@ -24,7 +24,7 @@ UVF_BEGIN_DECLS
 struct uvf_client_config {
 	const char *path;	     /* of a unix socket */
 	int fd;			     /* a connected socket instead, when path is NULL; taken over */
-	uint32_t timeout_ms;	     /* for each reply; 0: 10 s */
+	uint32_t timeout_ms;	     /* for each reply; 0: 10 s. A change of state: 6 times that */
 	uint32_t max_data_xfer_size; /* 0: 1 MiB */
 	uint32_t max_msg_fds;	     /* 0: 16 */
 	bool no_twin_socket;	     /* the device's own requests then share the connection */

@@ -8,9 +8,10 @@
  *   - every page that was written by the calls in dma.h since the last report of it;
  *   - every page that is pinned for writing, at each report, and at one after it was unpinned;
  *   - every page that is mapped for writing, while a device is attached that doesn't tell us what
- *     it writes (a device in another process that reaches memory by itself, until it logs), and at
- *     one report after it has gone. Where such a device pins what it writes to (uvf_dma_pin()) only
- *     its pins count from its first pin on, if it is alone in its group (iommu.h).
+ *     it writes (a device in another process that reaches memory by itself; what it logs is in its
+ *     own log alone), and at one report after it has gone. Where such a device pins what it writes
+ *     to (uvf_dma_pin()) only its pins count from its first pin on, if it is alone in its group
+ *     (iommu.h).
  * A page can be reported that was not written; none that was is left out. A write is in the log by
  * the time the call that made it has returned.
  *

@@ -486,7 +486,8 @@ static void kick(const struct uvf_channel *channel)
 /* Until @waiter is done or the channel is over. With the lock held. */
 static void wait_reply(struct uvf_channel *channel, struct uvf_waiter *waiter)
 {
-	uint64_t deadline = uvf_now_ns() + channel->timeout;
+	unsigned patience = waiter->call->patience ? waiter->call->patience : 1;
+	uint64_t deadline = uvf_now_ns() + channel->timeout * patience;
 
 	while (!waiter->done && !channel->lost) {
 		if (channel->receiving) {

@@ -91,6 +91,7 @@ struct uvf_call {
 	int *reply_fds;		/* what came: the caller's */
 	size_t reply_fd_max;
 	size_t reply_fd_count;
+	unsigned patience; /* how many time limits to wait for the reply; 0: one */
 };
 
 /*

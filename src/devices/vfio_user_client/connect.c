@@ -97,7 +97,7 @@ static int connect_path(const char *path, uint32_t timeout_ms, struct uvf_error 
 
 static int open_channel(struct client *client, int fd)
 {
-	uint32_t max_payload = (uint32_t)sizeof(struct uvf_wire_region_access);
+	uint32_t max_payload = (uint32_t)UVF_WIRE_FIXED_MAX;
 	struct uvf_channel_config config = {
 		.fd = fd,
 		.max_fds = client->config.max_msg_fds,
@@ -168,6 +168,9 @@ static int negotiate(struct client *client, struct uvf_error *error)
 		.write_multiple = true,
 		.twin_socket = !client->config.no_twin_socket,
 		.twin_fd_index = -1,
+		.migration = true,
+		.migration_page_size = UVF_WIRE_MIGRATION_PAGE_SIZE,
+		.max_bitmap_size = client->config.max_data_xfer_size,
 	};
 	struct uvf_wire_version version = {UVF_WIRE_MAJOR, UVF_WIRE_MINOR}, answer;
 	char text[UVF_WIRE_VERSION_MAX], answer_text[UVF_WIRE_VERSION_MAX];

@@ -155,34 +155,49 @@ static int client_set_irqs(struct uvf_device *dev, const struct uvf_irq_set *set
 
 /* ---- Features ---- */
 
-static ssize_t client_feature(struct uvf_device *dev, uint32_t flags, void *data, size_t size)
+#define STATE_CHANGE (VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE)
+/* A device that comes to rest ends what it has begun: as long as its storage takes. */
+#define STATE_CHANGE_PATIENCE 6
+
+ssize_t client_ask(struct client *client, uint32_t flags, const void *data, size_t size,
+		   void *answer, size_t answer_max, bool *refused)
 {
-	struct client *client = uvf_device_opaque(dev);
-	struct uvf_wire_feature wire = {.flags = flags}, answer;
-	bool probe = flags & VFIO_DEVICE_FEATURE_PROBE;
-	bool get = !probe && flags & VFIO_DEVICE_FEATURE_GET;
+	struct uvf_wire_feature wire = {.flags = flags}, header;
 	struct uvf_call call = {
 		.command = VFIO_USER_DEVICE_FEATURE,
 		.fixed = &wire,
 		.fixed_size = sizeof(wire),
 		.data = data,
-		.data_size = probe || get ? 0 : size,
-		.reply = &answer,
-		.reply_size = sizeof(answer),
-		.reply_data = data,
-		.reply_data_max = size,
+		.data_size = size,
+		.reply = &header,
+		.reply_size = sizeof(header),
+		.reply_data = answer,
+		.reply_data_max = answer_max,
+		.patience = flags == STATE_CHANGE ? STATE_CHANGE_PATIENCE : 0,
 	};
 	int ret;
 
-	if (size > client->max_count)
-		return -E2BIG;
-	wire.argsz = (uint32_t)(sizeof(wire) + size);
-	ret = client_call(client, &call);
+	wire.argsz = (uint32_t)(sizeof(wire) + (size > answer_max ? size : answer_max));
+	ret = client_try(client, &call, refused);
 	if (ret < 0)
 		return ret;
-	if (answer.flags != flags)
+	if (header.flags != flags)
 		return client_violation(client, "to a feature");
-	return get ? (ssize_t)call.reply_data_size : 0;
+	return (ssize_t)call.reply_data_size;
+}
+
+static ssize_t client_feature(struct uvf_device *dev, uint32_t flags, void *data, size_t size)
+{
+	struct client *client = uvf_device_opaque(dev);
+	bool probe = flags & VFIO_DEVICE_FEATURE_PROBE;
+	bool get = !probe && flags & VFIO_DEVICE_FEATURE_GET;
+	bool refused;
+	ssize_t ret;
+
+	if (size > client->max_count)
+		return -E2BIG;
+	ret = client_ask(client, flags, data, probe || get ? 0 : size, data, size, &refused);
+	return ret < 0 || get ? ret : 0;
 }
 
 static void client_destroy(struct uvf_device *dev)
@@ -199,6 +214,7 @@ const struct uvf_device_ops client_ops = {
 };
 
 const struct uvf_device_ops client_ops_without_reset = {
+	.close = client_end_migration,
 	.attach = client_attach,
 	.set_irqs = client_set_irqs,
 	.feature = client_feature,

@@ -364,7 +364,7 @@ static int make_device(struct client *client, const char *name, uint32_t flags)
 	if (ret)
 		return ret;
 	uvf_device_set_log(client->dev, &client->config.log);
-	/* It has the driver's memory mapped too. */
+	/* It has the driver's memory mapped too: what it writes is in no log that is kept here. */
 	uvf_device_set_silent(client->dev);
 	return 0;
 }
@@ -380,6 +380,10 @@ static int discover_all(struct client *client, uint32_t regions, uint32_t irqs)
 	}
 	for (uint32_t i = 0; i < irqs && !ret; i++)
 		ret = discover_irq(client, i);
+	if (!ret)
+		ret = client_discover_migration(client);
+	if (!ret)
+		ret = client_discover_logging(client);
 	free(region);
 	return ret;
 }
