@@ -152,6 +152,11 @@ int uapi_call_get_fd(struct uapi_call *call, int fd)
 	if (copy < 0)
 		copy = errno == EMFILE || errno == EPERM ? -errno : -EBADF;
 	close((int)pidfd);
+	/* Of a thread that was killed, another one may have had the number by then. */
+	if (copy >= 0 && !uapi_call_is_waiting(call)) {
+		close(copy);
+		return -EBADF;
+	}
 	return copy;
 }
 

@@ -9,16 +9,21 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "frontends/uapi/call.h"
 #include "frontends/uapi/file.h"
+#include "frontends/uapi/notify.h"
 #include "frontends/uapi/uapi.h"
 
 #define PAGE 4096
@@ -122,6 +127,46 @@ static void test_descriptors(void **state)
 	assert_int_equal(uapi_call_process(&call), getpid());
 }
 
+/* A listener that receives nothing. */
+static int new_listener(void)
+{
+	struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	const struct sock_fprog filter = {1, &allow};
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
+			    &filter);
+}
+
+/* Its thread was killed, and another has its number: this one, which has called nothing. */
+static int ask_after_the_end(void)
+{
+	struct uvf_run run = {.config = {0}};
+	int listener = new_listener(), fd, number;
+	struct uapi_call call = {.thread = gettid(), .id = 1};
+
+	if (listener < 0 || uapi_notifier_new(&run, listener, 1000))
+		return 2;
+	call.notifier = run.notifier;
+	number = dup(0);
+	close(number);
+	fd = uapi_call_get_fd(&call, 0);
+	/* Nothing of it is left, either. */
+	return fd != -EBADF || dup(0) != number;
+}
+
+static void test_gone(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(ask_after_the_end());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 /* Another process's memory, as tests of address spaces have it. */
 static void test_process(void **state)
 {
@@ -154,9 +199,9 @@ static void test_process(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_memory),	cmocka_unit_test(test_strings),
-		cmocka_unit_test(test_sized),	cmocka_unit_test(test_descriptors),
-		cmocka_unit_test(test_process),
+		cmocka_unit_test(test_memory), cmocka_unit_test(test_strings),
+		cmocka_unit_test(test_sized),  cmocka_unit_test(test_descriptors),
+		cmocka_unit_test(test_gone),   cmocka_unit_test(test_process),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
