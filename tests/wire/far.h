@@ -23,10 +23,14 @@ struct far {
 	struct uvf_device *dev; /* the client's */
 };
 
-static inline void far_open(struct far *far, const char *spec)
+static inline void far_open(struct far *far, const char *spec, bool no_twin)
 {
 	struct uvf_server_config config = {.path = far->path, .client_timeout_ms = 120000};
-	struct uvf_client_config client = {.path = far->path, .timeout_ms = 120000};
+	struct uvf_client_config client = {
+		.path = far->path,
+		.timeout_ms = 120000,
+		.no_twin_socket = no_twin,
+	};
 	struct uvf_error error = {""};
 
 	*far = (struct far){.directory = "/tmp/uvfio-far-XXXXXX"};

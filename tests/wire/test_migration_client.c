@@ -321,6 +321,29 @@ static void what_ends_with_its_owner(void **state)
 	assert_int_equal(uvf_device_attach(r->dev, UVF_PASID_NONE, r->space), 0);
 }
 
+/* A server that dies: nothing hangs, and nothing is taken for what it isn't. */
+static void a_server_that_dies(void **state)
+{
+	for (enum vfio_device_mig_state s = VFIO_DEVICE_STATE_STOP;
+	     s <= VFIO_DEVICE_STATE_PRE_COPY_P2P; s++) {
+		struct remote *r = open_remote(MAX_DATA);
+		uint64_t bitmap = 0, size;
+		uint8_t byte;
+
+		assert_int_equal(uvf_device_logging_start(r->dev), 0);
+		assert_int_equal(to(r, s), 0);
+		uvf_server_stop(r->h->server);
+		assert_int_equal(uvf_migration_state(r->dev), VFIO_DEVICE_STATE_ERROR);
+		assert_int_equal(to(r, VFIO_DEVICE_STATE_RUNNING), -ENOTCONN);
+		assert_int_equal(uvf_migration_read(r->dev, &byte, 1), -ENOTCONN);
+		assert_int_equal(uvf_migration_write(r->dev, &byte, 1), -ENOTCONN);
+		assert_int_equal(uvf_migration_data_size(r->dev, &size), -ENOTCONN);
+		assert_int_equal(report(r, BASE, PAGE, PAGE, &bitmap), -ENOTCONN);
+		assert_int_equal(uvf_device_logging_stop(r->dev), 0);
+		close_remote(r);
+	}
+}
+
 /* The address space's own log knows nothing of what a device elsewhere writes: all can be it. */
 static void a_spaces_log_tells_of_all(void **state)
 {
@@ -447,6 +470,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(reports_that_are_wrong, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_ends_with_its_owner, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_spaces_log_tells_of_all, setup, teardown),
+		cmocka_unit_test(a_server_that_dies),
 		cmocka_unit_test(a_server_without),
 		cmocka_unit_test(without_a_reset),
 		cmocka_unit_test_setup_teardown(through_two_servers, setup, teardown),

@@ -99,47 +99,132 @@ static void migrate(struct rig *from, struct rig *to, unsigned round, bool early
 	take_driver(from, to);
 }
 
-static void back_and_forth(void **state)
-{
-	char path[] = "/tmp/uvfio-far-disk-XXXXXX", spec[2][96];
-	struct far far[2];
-	struct rig rigs[2], *rig = &rigs[0];
-	int fd = mkstemp(path);
+/* ---- Two servers, one disk ---- */
 
+struct pair {
+	char path[32];
+	struct far far[2];
+	struct rig rigs[2];
+};
+
+static void open_pair(struct pair *pair, enum rig_memory kind, bool no_twin)
+{
+	char spec[2][96];
+	int fd;
+
+	strcpy(pair->path, "/tmp/uvfio-far-disk-XXXXXX");
+	fd = mkstemp(pair->path);
 	assert_true(fd >= 0);
 	assert_int_equal(ftruncate(fd, 1 << 20), 0);
 	close(fd);
-	snprintf(spec[0], sizeof(spec[0]), "nvme,file=%s", path);
-	snprintf(spec[1], sizeof(spec[1]), "nvme,file=%s,incoming", path);
+	snprintf(spec[0], sizeof(spec[0]), "nvme,file=%s", pair->path);
+	snprintf(spec[1], sizeof(spec[1]), "nvme,file=%s,incoming", pair->path);
 	for (unsigned i = 0; i < 2; i++) {
-		far_open(&far[i], spec[i]);
-		rig_open_device(&rigs[i], far[i].dev, RIG_FILE);
+		far_open(&pair->far[i], spec[i], no_twin);
+		rig_open_device(&pair->rigs[i], pair->far[i].dev, kind);
 	}
-	rig_enable(rig);
-	rig_create_queue(rig, 1);
+	rig_enable(&pair->rigs[0]);
+	rig_create_queue(&pair->rigs[0], 1);
+}
+
+static void close_pair(struct pair *pair)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct rig *rig = &pair->rigs[i];
+
+		uvf_device_close(rig->dev);
+		uvf_address_space_put(rig->space);
+		munmap(rig->memory, RIG_MEMORY);
+		munmap(rig->remote, RIG_MEMORY);
+		close(rig->fd);
+		far_close(&pair->far[i]);
+	}
+	unlink(pair->path);
+}
+
+static void back_and_forth(void **state)
+{
+	struct pair pair;
+	struct rig *rig = &pair.rigs[0];
+
+	open_pair(&pair, RIG_FILE, false);
 	for (unsigned round = 0; round < 8; round++) {
-		struct rig *next = &rigs[!(round % 2)];
+		struct rig *next = &pair.rigs[!(round % 2)];
 
 		write_blocks(rig, round);
 		migrate(rig, next, round, round / 2 % 2);
 		rig = next;
 		check_blocks(rig, round);
 	}
-	for (unsigned i = 0; i < 2; i++) {
-		uvf_device_close(rigs[i].dev);
-		uvf_address_space_put(rigs[i].space);
-		munmap(rigs[i].memory, RIG_MEMORY);
-		munmap(rigs[i].remote, RIG_MEMORY);
-		close(rigs[i].fd);
-		far_close(&far[i]);
+	close_pair(&pair);
+}
+
+/* The source is told to be still while it has commands, whose data go by messages or not. */
+static void with_commands(enum rig_memory kind, bool no_twin)
+{
+	struct pair pair;
+	struct rig *rig = &pair.rigs[0];
+
+	open_pair(&pair, kind, no_twin);
+	write_blocks(rig, 0);
+	for (unsigned round = 0; round < 10; round++) {
+		struct rig *next = &pair.rigs[!(round % 2)];
+		uint32_t at[8], taken = 0;
+		uint16_t cid;
+
+		assert_int_equal(uvf_device_logging_start(rig->dev), 0);
+		for (uint32_t i = 0; i < 8; i++) {
+			struct nvme_sqe read;
+
+			at[i] = RIG_DATA + 0x200000 + (round * 8 + i) * 4096;
+			read = rig_rw(NVME_CMD_READ, i * 8, 8, at[i]);
+			rig_put(rig, 1, &read);
+		}
+		memcpy(next->memory, rig->memory, RIG_MEMORY);
+		rig_ring(rig, 2, rig->queues[1].sq_tail);
+		assert_int_equal(uvf_migration_set_state(rig->dev, VFIO_DEVICE_STATE_STOP_COPY), 0);
+		far_copy_dirty(rig->dev, RIG_IOVA, rig->memory, next->memory, RIG_MEMORY);
+		assert_memory_equal(next->memory, rig->memory, RIG_MEMORY);
+		assert_int_equal(uvf_migration_set_state(next->dev, VFIO_DEVICE_STATE_RESUMING), 0);
+		far_pass_state(rig->dev, next->dev);
+		assert_int_equal(uvf_migration_set_state(next->dev, VFIO_DEVICE_STATE_RUNNING), 0);
+		assert_int_equal(uvf_device_logging_stop(rig->dev), 0);
+		assert_int_equal(uvf_device_reset(rig->dev, UVF_RESET_DEVICE), 0);
+		take_driver(rig, next);
+		rig = next;
+		for (unsigned i = 0; i < 8; i++) {
+			assert_int_equal(rig_take(rig, 1, &cid), 0);
+			taken |= 1U << (rig->next_cid - cid);
+		}
+		assert_int_equal(taken, 0xff);
+		for (uint32_t i = 0; i < 64; i++)
+			assert_int_equal(rig->memory[at[i / 8] + i % 8 * 512 + 511], pattern(i, 0));
 	}
-	unlink(path);
+	close_pair(&pair);
+}
+
+static void commands(void **state)
+{
+	with_commands(RIG_FILE, false);
+}
+
+static void commands_by_messages(void **state)
+{
+	with_commands(RIG_REMOTE, false);
+}
+
+static void commands_by_messages_of_one_socket(void **state)
+{
+	with_commands(RIG_REMOTE, true);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(back_and_forth),
+		cmocka_unit_test(commands),
+		cmocka_unit_test(commands_by_messages),
+		cmocka_unit_test(commands_by_messages_of_one_socket),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

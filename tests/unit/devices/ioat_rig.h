@@ -193,17 +193,11 @@ static inline uint64_t rig_count(int fd)
 	return eventfd_read(fd, &value) ? 0 : value;
 }
 
-static inline void rig_open(struct rig *rig, const char *spec, bool by_hand)
+/* Takes @dev over, wherever it is. */
+static inline void rig_open_device(struct rig *rig, struct uvf_device *dev)
 {
-	struct uvf_error error = {0};
-	int ret;
-
 	memset(rig, 0, sizeof(*rig));
-	ret = by_hand ? ioat_new_by_hand(spec, &rig->dev, &error)
-		      : uvf_model_create(spec, &rig->dev, &error);
-	if (ret)
-		fail_msg("%s: %s", spec, error.text);
-	rig->ioat = uvf_device_opaque(rig->dev);
+	rig->dev = dev;
 	assert_int_equal(uvf_device_open(rig->dev), 0);
 	assert_int_equal(uvf_address_space_new(NULL, &rig->space), 0);
 	assert_int_equal(uvf_device_attach(rig->dev, UVF_PASID_NONE, rig->space), 0);
@@ -222,6 +216,19 @@ static inline void rig_open(struct rig *rig, const char *spec, bool by_hand)
 	}
 	rig->pin = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	assert_true(rig->pin >= 0);
+}
+
+static inline void rig_open(struct rig *rig, const char *spec, bool by_hand)
+{
+	struct uvf_error error = {0};
+	struct uvf_device *dev;
+	int ret = by_hand ? ioat_new_by_hand(spec, &dev, &error)
+			  : uvf_model_create(spec, &dev, &error);
+
+	if (ret)
+		fail_msg("%s: %s", spec, error.text);
+	rig_open_device(rig, dev);
+	rig->ioat = uvf_device_opaque(dev);
 }
 
 static inline void rig_close(struct rig *rig)

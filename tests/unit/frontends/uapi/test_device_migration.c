@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A device's state by a descriptor, and its dirty log, as a program asks for them. */
+/*
+ * A device's state by a descriptor, and its dirty log, as a program asks for them: of a device here
+ * and of one behind a socket.
+ */
 #include "device_rig.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "../../../wire/far.h"
+
 static struct rig rig;
+static struct uvf_device *writes; /* what is logged */
 
 #define GET   VFIO_DEVICE_FEATURE_GET
 #define SET   VFIO_DEVICE_FEATURE_SET
@@ -21,6 +27,7 @@ static int setup(void **state)
 	assert_int_equal(uapi_files_new(&rig.run), 0);
 	assert_int_equal(uvf_model_create("ioat", &dev, &error), 0);
 	rig_replace(&rig, dev);
+	writes = dev;
 	return 0;
 }
 
@@ -28,6 +35,26 @@ static int teardown(void **state)
 {
 	uapi_files_free(&rig.run);
 	rig_free(&rig);
+	return 0;
+}
+
+static struct far far;
+
+static int setup_far(void **state)
+{
+	rig_new(&rig);
+	assert_int_equal(uapi_files_new(&rig.run), 0);
+	far_open(&far, "ioat", false);
+	rig_replace(&rig, far.dev);
+	writes = far.model;
+	return 0;
+}
+
+static int teardown_far(void **state)
+{
+	teardown(state);
+	far.dev = NULL;
+	far_close(&far);
 	return 0;
 }
 
@@ -325,7 +352,7 @@ static void what_was_written(void **state)
 	assert_int_equal(report(0, 4096, 4096, bitmap), -EINVAL);
 	assert_int_equal(start(4096, 1, &range), 0);
 	assert_int_equal(start(4096, 1, &range), -EINVAL);
-	assert_int_equal(uvf_dma_write(dev, UVF_PASID_NONE, 5 * 4096 - 1, "xy", 2), 0);
+	assert_int_equal(uvf_dma_write(writes, UVF_PASID_NONE, 5 * 4096 - 1, "xy", 2), 0);
 	assert_int_equal(report(0, 4096, 2048, bitmap), -EINVAL);
 	assert_int_equal(report(0, 4096, 12288, bitmap), -EINVAL);
 	assert_int_equal(report(-4096ULL, 8192, 4096, bitmap), -EOVERFLOW);
@@ -343,7 +370,7 @@ static void what_was_written(void **state)
 	assert_int_equal(report(0, 1ULL << 63, 4096, (void *)8), -EFAULT);
 	assert_int_equal(report(0, 1ULL << 63, 4096, cliff), -EFAULT);
 	/* In larger pages, from the middle. */
-	assert_int_equal(uvf_dma_write(dev, UVF_PASID_NONE, 5 * 4096, "x", 1), 0);
+	assert_int_equal(uvf_dma_write(writes, UVF_PASID_NONE, 5 * 4096, "x", 1), 0);
 	assert_int_equal(report(4 * 4096, 8 * 4096, 8192, bitmap), 0);
 	assert_int_equal(bitmap[0], 1);
 	assert_int_equal(stop(), 0);
@@ -355,6 +382,7 @@ static void what_was_written(void **state)
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+#define FAR(function)  cmocka_unit_test_setup_teardown(function, setup_far, teardown_far)
 
 int main(void)
 {
@@ -366,6 +394,12 @@ int main(void)
 		TEST(refused_ranges),
 		TEST(what_was_written),
 		TEST(each_session_has_one_descriptor),
+		FAR(there_is_migration),
+		FAR(a_session),
+		FAR(before_it_stops),
+		FAR(a_bad_stream),
+		FAR(refused_ranges),
+		FAR(what_was_written),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
