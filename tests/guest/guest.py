@@ -229,14 +229,16 @@ class Ioat(Device):
 class Offered(Device):
     """
     DEVICE as `uvfio run` offers it to the QEMU that it starts, whose vfio-pci finds it BY "host",
-    "sysfsdev" or "iommufd". SPEC is a device's that is reached in another way than by its own.
+    "sysfsdev" or "iommufd", and with PROPERTIES beside. SPEC is a device's that is reached in
+    another way than by its own.
     """
 
-    def __init__(self, device, by, spec=None):
+    def __init__(self, device, by, spec=None, properties=()):
         super().__init__(device.slot)
         self.device = device
         self.by = by
         self.words = spec or device.spec()
+        self.properties = dict(properties)
         self.host = f"0000:{device.slot:02x}:00.0"
 
     def spec(self):
@@ -245,14 +247,15 @@ class Offered(Device):
     def qemu_arguments(self):
         needs_a_device_process()
         device = {"driver": "vfio-pci", "id": self.id, "addr": f"{self.slot:x}.0"}
+        device.update(self.properties)
         if self.by == "sysfsdev":
             device["sysfsdev"] = f"/sys/bus/pci/devices/{self.host}"
         else:
             device["host"] = self.host
         if self.by != "iommufd":
             return ["-device", json.dumps(device)]
-        device["iommufd"] = "iommufd"
-        return ["-object", "iommufd,id=iommufd", "-device", json.dumps(device)]
+        device["iommufd"] = f"{self.id}-iommufd"
+        return ["-object", f"iommufd,id={self.id}-iommufd", "-device", json.dumps(device)]
 
 
 def is_listening(path):
@@ -430,7 +433,7 @@ class Guest:
         self.monitor_file = self.monitor.makefile("rb")
         try:
             self._read_monitor()
-            self.qmp("qmp_capabilities")
+            self.qmp("qmp_capabilities", enable=["oob"])
             if not agent:
                 self.agent.use(self.line)
                 if not paused:
@@ -469,9 +472,22 @@ class Guest:
             raise Lost(f"QEMU has ended: {tail(self.qemu.log)}")
         return json.loads(line)
 
-    def qmp(self, command, **arguments):
-        """A command of QEMU's monitor. Events are kept in .events."""
-        message = {"execute": command, "arguments": arguments}
+    def wait_event(self, name, **data):
+        """Until the monitor has told of such an event. What it told before is forgotten."""
+
+        def matches(answer):
+            return answer.get("event") == name and data.items() <= answer.get("data", {}).items()
+
+        while not any(matches(event) for event in self.events):
+            self.events = [self._read_monitor()]
+        self.events = []
+
+    def qmp(self, command, at_once=False, **arguments):
+        """
+        A command of QEMU's monitor, or, AT_ONCE, of the thread that reads them. Events are kept in
+        .events.
+        """
+        message = {"exec-oob" if at_once else "execute": command, "arguments": arguments}
         try:
             self.monitor.sendall(json.dumps(message).encode() + b"\n")
             while True:
@@ -494,13 +510,25 @@ class Guest:
         status, output = self.sh("dmesg", timeout=10)
         return output if status == 0 else ""
 
+    def keep_kernel_log(self):
+        with contextlib.suppress(Failure), open(Work.file("dmesg"), "w", encoding="utf-8") as log:
+            log.write(self.kernel_log())
+
     def power_off(self, timeout=COMMAND_TIMEOUT):
         """The guest's own, orderly end."""
         self.spawn("poweroff -f")
+        self._wait_end("the guest does not power off", timeout)
+
+    def quit(self, timeout=COMMAND_TIMEOUT):
+        """Ends QEMU in order, whatever the guest does."""
+        self.qmp("quit")
+        self._wait_end("QEMU does not quit", timeout)
+
+    def _wait_end(self, problem, timeout):
         try:
             status = self.qemu.popen.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise Lost("the guest does not power off") from None
+            raise Lost(problem) from None
         check(status == 0, f"QEMU ended with {status}: {tail(self.qemu.log)}")
 
     def kill(self):
@@ -528,8 +556,7 @@ def guest(*devices, **options):
         yield running
         running.power_off()
     except BaseException:
-        with contextlib.suppress(Failure), open(Work.file("dmesg"), "w", encoding="utf-8") as log:
-            log.write(running.kernel_log())
+        running.keep_kernel_log()
         raise
     finally:
         running.kill()
