@@ -95,8 +95,10 @@ struct uvf_region_info {
 	uint32_t flags; /* VFIO_REGION_INFO_FLAG_* */
 	uint64_t size;
 	uint32_t type, subtype;
-	const struct uvf_area *areas; /* the device's: valid while it is open */
+	const struct uvf_area *areas; /* the device's: valid while it is there */
 	size_t area_count;
+	/* The areas can change, and some may go while state is saved: see remap.h. */
+	bool areas_change;
 	const struct uvf_io_fd *io_fds;
 	size_t io_fd_count;
 };
@@ -114,11 +116,14 @@ UVF_API ssize_t uvf_region_write(struct uvf_device *dev, uint32_t index, uint64_
 				 const void *buf, size_t count);
 
 /*
- * Maps part of an area here, for reading and writing as the region allows. munmap() ends it.
+ * Maps part of an area here, for reading and writing as the region allows.
  * Errors: -EINVAL (not inside one area, or not page aligned), and those of mmap(2).
  */
 UVF_API int uvf_region_map(struct uvf_device *dev, uint32_t index, uint64_t offset, uint64_t size,
 			   void **addressp);
+/* Ends it, with the same range. Also after the device was closed, until it is freed. */
+UVF_API void uvf_region_unmap(struct uvf_device *dev, uint32_t index, uint64_t offset,
+			      uint64_t size, void *address);
 
 /* ---- Interrupts ---- */
 
@@ -126,6 +131,9 @@ struct uvf_irq_info {
 	uint32_t flags; /* VFIO_IRQ_INFO_* */
 	uint32_t count;
 	uint32_t type, subtype;
+	const uint32_t
+		*regions; /* of the remap IRQ (remap.h): which it may be about; the device's */
+	size_t region_count;
 };
 /* Errors: -EINVAL (index past uvf_device_info.irqs). */
 UVF_API int uvf_irq_get_info(struct uvf_device *dev, uint32_t index, struct uvf_irq_info *info);

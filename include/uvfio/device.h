@@ -71,6 +71,13 @@ struct uvf_device_ops {
 	 * core's features only.
 	 */
 	ssize_t (*feature)(struct uvf_device *dev, uint32_t flags, void *data, size_t size);
+	/*
+	 * After uvf_region_set_areas() returned -EINPROGRESS. 0: nothing of what was taken away is
+	 * mapped any more: what was written to it is in its memory, all that follows is a call.
+	 * -ETIMEDOUT: the driver has not followed; -ENODEV: it can't; -EBUSY: it says that it did,
+	 * but hasn't. Called with the device's lock held.
+	 */
+	void (*areas_settled)(struct uvf_device *dev, uint32_t index, int result);
 	/* The device is being freed. */
 	void (*destroy)(struct uvf_device *dev);
 };
@@ -84,7 +91,13 @@ struct uvf_area {
 	uint64_t size;
 	int fd;
 	uint64_t fd_offset;
+	uint32_t flags; /* UVF_AREA_* */
 };
+/*
+ * Taken away from the driver while the device's state is being saved (PRE_COPY): the model then
+ * sees each access as a call. In a region with areas_change. See remap.h.
+ */
+#define UVF_AREA_NOT_WHILE_SAVING (1U << 0)
 
 /*
  * A register that the driver may write by signalling an eventfd instead (VFIO_DEVICE_IOEVENTFD,
@@ -116,6 +129,7 @@ struct uvf_region {
 		     size_t count);
 	const struct uvf_area *areas; /* rising, apart from each other; copied */
 	size_t area_count;
+	bool areas_change;		/* they may: see remap.h */
 	const struct uvf_io_fd *io_fds; /* copied */
 	size_t io_fd_count;
 };

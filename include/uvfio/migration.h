@@ -154,6 +154,14 @@ UVF_API enum vfio_device_mig_state uvf_migration_state(struct uvf_device *dev);
  * be migrated), -EBUSY, those of the model.
  */
 UVF_API int uvf_migration_set_state(struct uvf_device *dev, enum vfio_device_mig_state state);
+/*
+ * The same without waiting for the driver to follow changed areas (remap.h): -EINPROGRESS, and
+ * @done is called once with the result, from any thread, without a lock. Until then the state is
+ * the one before, and a call to another than that one is -EBUSY; going back to it ends the wait
+ * (@done gets -ECANCELED), as do a reset and closing. Any other return: @done isn't called.
+ */
+UVF_API int uvf_migration_start_state(struct uvf_device *dev, enum vfio_device_mig_state state,
+				      void (*done)(void *opaque, int result), void *opaque);
 
 /*
  * Reads the next of the state, at most @size bytes. 0: there is no more now. In PRE_COPY there can

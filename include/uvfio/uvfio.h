@@ -12,6 +12,7 @@
 #include <uvfio/migration.h>
 #include <uvfio/model.h>
 #include <uvfio/pci.h>
+#include <uvfio/remap.h>
 #include <uvfio/run.h>
 #include <uvfio/server.h>
 #include <uvfio/types.h>
