@@ -3,7 +3,6 @@
 #include "driver.h"
 
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 #include <uvfio/uapi.h>
@@ -227,7 +226,9 @@ int interrupts_up(struct nvme_driver *driver, unsigned vectors)
 void bus_down(struct nvme_driver *driver)
 {
 	if (driver->doorbells)
-		munmap(driver->doorbells, driver->doorbells_map_size);
+		uvf_region_unmap(driver->dev, VFIO_PCI_BAR0_REGION_INDEX,
+				 driver->doorbells_map_offset, driver->doorbells_map_size,
+				 driver->doorbells);
 	if (driver->opened) {
 		config_update16(driver, PCI_COMMAND, PCI_COMMAND_MASTER, 0);
 		uvf_device_detach(driver->dev, UVF_PASID_NONE);

@@ -117,7 +117,8 @@ UVF_API ssize_t uvf_region_write(struct uvf_device *dev, uint32_t index, uint64_
 
 /*
  * Maps part of an area here, for reading and writing as the region allows.
- * Errors: -EINVAL (not inside one area, or not page aligned), and those of mmap(2).
+ * Errors: -EINVAL (not inside one area, or not page aligned), those of mmap(2), and where areas
+ * change (remap.h) -ENOSPC (UVF_MAPPINGS_MAX).
  */
 UVF_API int uvf_region_map(struct uvf_device *dev, uint32_t index, uint64_t offset, uint64_t size,
 			   void **addressp);
@@ -131,8 +132,8 @@ struct uvf_irq_info {
 	uint32_t flags; /* VFIO_IRQ_INFO_* */
 	uint32_t count;
 	uint32_t type, subtype;
-	const uint32_t
-		*regions; /* of the remap IRQ (remap.h): which it may be about; the device's */
+	/* Of the remap IRQ (remap.h): which it may be about. The device's. */
+	const uint32_t *regions;
 	size_t region_count;
 };
 /* Errors: -EINVAL (index past uvf_device_info.irqs). */

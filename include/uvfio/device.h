@@ -74,10 +74,16 @@ struct uvf_device_ops {
 	/*
 	 * After uvf_region_set_areas() returned -EINPROGRESS. 0: nothing of what was taken away is
 	 * mapped any more: what was written to it is in its memory, all that follows is a call.
-	 * -ETIMEDOUT: the driver has not followed; -ENODEV: it can't; -EBUSY: it says that it did,
-	 * but hasn't. Called with the device's lock held.
+	 * -ETIMEDOUT: the driver has not followed; -ENODEV: it can't any more; -EBUSY: it says that
+	 * it did, but hasn't. Also with 0 before the device is in PRE_COPY, for a region whose
+	 * areas with UVF_AREA_NOT_WHILE_SAVING were taken away. Called with the device's lock held.
 	 */
 	void (*areas_settled)(struct uvf_device *dev, uint32_t index, int result);
+	/*
+	 * After the second of those: the driver gets these areas back when this returns, so their
+	 * memory must hold what it is to find there. Called with the device's lock held.
+	 */
+	void (*areas_return)(struct uvf_device *dev, uint32_t index);
 	/* The device is being freed. */
 	void (*destroy)(struct uvf_device *dev);
 };

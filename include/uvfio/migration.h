@@ -151,14 +151,17 @@ UVF_API enum vfio_device_mig_state uvf_migration_state(struct uvf_device *dev);
  * Goes to @state, by as many arcs as it takes. If one fails the device is in the state before it,
  * or in ERROR: ask. Arriving in PRE_COPY or STOP_COPY (from where no data was read) or RESUMING
  * begins a session of data, leaving them ends it. Errors: -EINVAL (no such way), -ENOTTY (it can't
- * be migrated), -EBUSY, those of the model.
+ * be migrated), -EBUSY, those of the model; on the way to PRE_COPY also what became of areas that
+ * must go (remap.h): it waits for that as long as the driver has time.
  */
 UVF_API int uvf_migration_set_state(struct uvf_device *dev, enum vfio_device_mig_state state);
 /*
  * The same without waiting for the driver to follow changed areas (remap.h): -EINPROGRESS, and
- * @done is called once with the result, from any thread, without a lock. Until then the state is
- * the one before, and a call to another than that one is -EBUSY; going back to it ends the wait
- * (@done gets -ECANCELED), as do a reset and closing. Any other return: @done isn't called.
+ * @done is called once with the result, from any thread, without a lock; maybe before this returns,
+ * at the latest before uvf_device_free() does. It must not wait for another call on this device.
+ * Until then the state is the one before, and a call to another than that one is -EBUSY; going
+ * back to it ends the wait (@done gets -ECANCELED), as do a reset and closing. Any other return:
+ * @done isn't called.
  */
 UVF_API int uvf_migration_start_state(struct uvf_device *dev, enum vfio_device_mig_state state,
 				      void (*done)(void *opaque, int result), void *opaque);

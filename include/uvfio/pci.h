@@ -36,6 +36,7 @@ enum uvf_pci_bar_kind {
 struct uvf_pci_bar_area {
 	uint64_t offset;
 	uint64_t size;
+	uint32_t flags; /* UVF_AREA_* */
 };
 
 struct uvf_pci_bar {
@@ -49,6 +50,7 @@ struct uvf_pci_bar {
 		     size_t count);
 	const struct uvf_pci_bar_area *areas;
 	size_t area_count;
+	bool areas_change; /* as in struct uvf_region: see remap.h */
 	const struct uvf_io_fd *io_fds;
 	size_t io_fd_count;
 };

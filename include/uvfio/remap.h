@@ -14,11 +14,11 @@
  *
  *   The region's info carries, beside VFIO_REGION_INFO_CAP_SPARSE_MMAP,
  *   UVF_REGION_INFO_CAP_SAVING_AREAS: the areas that stay mappable while the device's state is
- *   being saved (PRE_COPY and PRE_COPY_P2P; in STOP and STOP_COPY nobody writes). Before the
- *   driver asks for PRE_COPY it unmaps all else. While a mapping is left that is in conflict, one
- *   by which a peer does DMA included, the transition is refused with -EBUSY and nothing has
- *   changed. There is no interrupt and no wait. When the device has left these states the driver
- *   may map as before.
+ *   being saved, from PRE_COPY until the device is RUNNING again. Before the driver asks for
+ *   PRE_COPY it unmaps all else. While a mapping is left that is in conflict, one by which a peer
+ *   does DMA included, the transition is refused with -EBUSY and nothing has changed. There is no
+ *   interrupt and no wait. When the device is RUNNING again the driver may map as before. (A device
+ *   that is stopped without PRE_COPY keeps its areas: nobody writes.)
  *
  * 2. Told at run time
  *
@@ -31,7 +31,8 @@
  *        nothing more.
  *     b. The driver asks for the info of each region in the list. UVF_REGION_INFO_CAP_CHANGES has
  *        UVF_REGION_CHANGED_AREAS if its areas have changed since the flag was last read; reading
- *        clears it. (Only an answer that has room for the capability counts as read.)
+ *        clears it. (Only an answer that has room for the capability counts as read. The areas in
+ *        it are never older than the flag: who answers takes the flag first.)
  *     c. It unmaps what is in no area any more, and may map what now is.
  *     d. It unmasks the IRQ (VFIO_IRQ_SET_ACTION_UNMASK, or the eventfd that it set for that).
  *        This acknowledges all that it has read by then, and nothing else: where a region has
@@ -47,10 +48,13 @@
  * What a transition to PRE_COPY that must take areas away does, in this order:
  *
  *   the frontend itself can take mappings away (uvf_revoker)      it does; wait
- *   the IRQ of (2) is enabled                                     fire; wait
+ *   no mapping is in conflict, and none can be                    nothing to wait for
+ *   the IRQ of (2) has an eventfd                                 fire; wait
  *   a mapping in conflict is known                                -EBUSY
  *   areas were given out, and it is not known what became of them -ENODEV
- *   none of these                                                 nothing to wait for
+ *
+ * The IRQ fires whenever a region has changed, waited for or not. While something waits, the end of
+ * the last mapping in conflict settles it as an acknowledgement does.
  *
  * Over vfio-user both ways need an extension that both ends name in VERSION's capabilities:
  * "uvfio": {"areas": 1}. With it: the capabilities above are in the replies to
@@ -121,10 +125,17 @@ struct uvf_user_region_mapping {
 /*
  * Sets which areas of a region can be mapped from now on. The region must have been added with
  * areas_change. The list is copied; fds are borrowed, and must stay. Areas may come back, but a
- * region has at most UVF_AREA_LISTS different lists in its life. With the device's lock held.
- * Returns 0: there is nothing to wait for; -EINPROGRESS: mappings of what was taken away may be
- * left: ops->areas_settled is called later. Errors: -EINVAL (areas that are not valid, or the
- * region's may not change), -ENOSPC (too many lists), -ENOMEM and those of mmap(2).
+ * region has at most UVF_AREA_LISTS different lists in its life; one with areas that are
+ * UVF_AREA_NOT_WHILE_SAVING counts twice, for what is left while saving. With the device's lock
+ * held. Returns 0: there is nothing to wait for, also for what an earlier call began; -EINPROGRESS:
+ * mappings of what was taken away may be left: ops->areas_settled is called later, once for the
+ * last call. Errors, with nothing changed: -EBUSY and -ENODEV as in the table above, -EINVAL (areas
+ * that are not valid, or the region's may not change), -ENOSPC (too many lists), -ENOMEM and those
+ * of mmap(2).
+ *
+ * The IRQ is made with the first region that is added with areas_change: the first free index from
+ * VFIO_PCI_NUM_IRQS up, so a model adds its own device-specific ones before. A model that delivers
+ * interrupts itself (ops->set_irqs) adds it itself, with its type and subtype.
  */
 #define UVF_AREA_LISTS 64
 UVF_API int uvf_region_set_areas(struct uvf_device *dev, uint32_t index,
@@ -137,12 +148,17 @@ UVF_API void uvf_device_set_remap_timeout(struct uvf_device *dev, uint32_t timeo
 
 /* The remap IRQ's index, or -ENOENT. Its info lists the regions. */
 UVF_API int uvf_remap_irq(struct uvf_device *dev);
-/* UVF_REGION_CHANGED_*, and clears them: step (b). 0 for a region that isn't in the list. */
+/*
+ * UVF_REGION_CHANGED_*, and clears them: step (b). Before uvf_region_get_info(), so that what
+ * changes in between is seen again. 0 for a region that isn't in the list.
+ */
 UVF_API uint32_t uvf_region_take_changes(struct uvf_device *dev, uint32_t index);
 
 /*
- * A part of areas as memory that can be mapped in an address space, so that a peer reaches it by
- * DMA. As long as it is there it counts as a mapping. Errors: as uvf_region_map().
+ * A part of an area as memory that can be mapped in an address space, so that a peer reaches it by
+ * DMA: @offset of the region is offset 0 of it. As long as it is there it counts as a mapping,
+ * whoever has the device open; it may be there longer than the device. Errors: as
+ * uvf_region_map().
  */
 UVF_API int uvf_region_memory_new(struct uvf_device *dev, uint32_t index, uint64_t offset,
 				  uint64_t size, struct uvf_memory **memoryp);
@@ -151,10 +167,13 @@ UVF_API int uvf_region_memory_new(struct uvf_device *dev, uint32_t index, uint64
 
 /*
  * Somebody has [offset, offset + size) of areas mapped, or can have it: UVF_MAPPED_KNOWN ends by
- * uvf_region_unmapped() with the same range; UVF_MAPPED_UNKNOWN is a part that was given out for
- * good. All end when the device is closed. uvf_region_map() and uvf_region_memory_new() do this by
- * themselves. Errors: -EINVAL (not in areas; unmapped: no such range), -ENOMEM, -ENOSPC (more than
- * UVF_MAPPINGS_MAX at once).
+ * uvf_region_unmapped() with the same range, and counts as often as it is told; UVF_MAPPED_UNKNOWN
+ * is a part that was given out for good, and counts once. Told before the mapping is made, and
+ * ended after it has gone. All end when the device is closed. uvf_region_map() and
+ * uvf_region_memory_new() do this by themselves, and theirs end by themselves. For regions without
+ * areas_change nothing is kept. Without the device's lock. Errors: -EINVAL (not page aligned, not
+ * in areas; unmapped: no such range), -ENODEV, -ENOMEM, -ENOSPC (more than UVF_MAPPINGS_MAX at
+ * once).
  */
 enum uvf_mapped { UVF_MAPPED_KNOWN, UVF_MAPPED_UNKNOWN };
 #define UVF_MAPPINGS_MAX 65536
@@ -167,8 +186,11 @@ UVF_API int uvf_region_unmapped(struct uvf_device *dev, uint32_t index, uint64_t
  * A frontend that takes mappings away by itself. areas_changed is called with the device's lock
  * held and must not wait: it starts what brings the driver's mappings of region @index in line with
  * its areas (uvf_region_get_info()), and calls uvf_region_revoked() with the same @generation when
- * that is done, from any thread without the device's lock; @result 0 or a negative errno, which
- * ends what waits for it. Set between open and close; NULL takes it away.
+ * that is done, from any thread, also from within; @result 0 or a negative errno, which ends what
+ * waits for it. Only the newest generation of a region is waited for. It need not tell of the
+ * mappings that it takes away itself (uvf_region_mapped()); one that it told of and that is left
+ * then, or a peer's, is -EBUSY. Set after opening, before the driver can map anything; NULL takes
+ * it away, as closing does.
  */
 struct uvf_revoker {
 	void (*areas_changed)(void *opaque, uint32_t index, uint64_t generation);

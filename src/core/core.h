@@ -70,7 +70,10 @@ int uvf_migration_change_state(struct uvf_device *dev, enum vfio_device_mig_stat
  */
 struct uvf_migration_way {
 	enum vfio_device_mig_state (*state)(struct uvf_device *dev);
+	/* -EINPROGRESS: it takes its time, and uvf_migration_arrived() is called later. */
 	int (*set_state)(struct uvf_device *dev, enum vfio_device_mig_state state);
+	/* Gives up what set_state() began and what has not arrived, nor will. NULL: nothing. */
+	void (*cancel)(struct uvf_device *dev);
 	ssize_t (*read)(struct uvf_device *dev, void *buf, size_t size);
 	ssize_t (*write)(struct uvf_device *dev, const void *buf, size_t size);
 	int (*data_size)(struct uvf_device *dev, uint64_t *size);
@@ -79,6 +82,10 @@ struct uvf_migration_way {
 /* Once, before the device is offered. @flags: VFIO_MIGRATION_*. A reset ends what goes on there. */
 void uvf_device_set_migration_way(struct uvf_device *dev, uint64_t flags,
 				  const struct uvf_migration_way *way);
+/*
+ * What set_state() began has ended. Does nothing where it was given up. Without the device's lock.
+ */
+void uvf_migration_arrived(struct uvf_device *dev, int result);
 
 /*
  * A dirty log that is kept elsewhere, behind the calls of client.h; errors as there. Called one at

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "core/inject.h"
+#include "core/transition.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -56,6 +57,8 @@ void uvf_device_free(struct uvf_device *dev)
 		return;
 	if (atomic_load(&dev->open))
 		uvf_device_close(dev);
+	if (dev->finished)
+		uvf_transitions_deliver(dev);
 	if (dev->ops->destroy)
 		dev->ops->destroy(dev);
 	uvf_device_discard(dev);
@@ -65,8 +68,10 @@ void uvf_device_discard(struct uvf_device *dev)
 {
 	if (dev->layer_ops && dev->layer_ops->destroy)
 		dev->layer_ops->destroy(dev);
-	uvf_inject_free(dev);
+	/* Whoever pokes goes before who is poked. */
 	uvf_resampler_free(dev);
+	uvf_remap_free(dev);
+	uvf_inject_free(dev);
 	uvf_attachment_free(dev->attachment);
 	uvf_migration_free(dev);
 	uvf_device_free_irqs(dev);
@@ -155,8 +160,10 @@ int uvf_device_open(struct uvf_device *dev)
 		ret = uvf_device_seal_memory(dev);
 	if (!ret && dev->ops->open)
 		ret = dev->ops->open(dev);
-	if (!ret)
+	if (!ret) {
+		uvf_remap_open(dev);
 		atomic_store(&dev->open, true);
+	}
 	uvf_device_unlock(dev);
 	pthread_mutex_unlock(&dev->ownership);
 	return ret;
@@ -190,8 +197,11 @@ void uvf_device_close(struct uvf_device *dev)
 	uvf_device_lock(dev);
 	/* No call enters the model from here on; those that were inside have left. */
 	atomic_store(&dev->open, false);
+	if (dev->remap)
+		dev->remap->revoker = (struct uvf_revoker){0};
 	uvf_device_disable_irqs(dev);
 	uvf_device_do_reset(dev, UVF_RESET_CLOSE);
+	uvf_remap_close(dev);
 	uvf_device_unlock(dev);
 
 	set_space(dev, NULL);

@@ -5,6 +5,7 @@
  * Locks, in the order in which they are taken:
  *   ownership  open, close, attach and detach, one at a time; may wait for pins and for readers
  *   lock       the device's own: whatever enters a model from above
+ *   remap      who has what of changing areas mapped, and what it knows (remap.h)
  *   vector     one interrupt vector's state; taken by anyone who triggers
  * Regions and IRQ indexes are added before the device is offered and never change afterwards, so
  * looking one up takes no lock.
@@ -13,6 +14,8 @@
 #define UVF_CORE_DEVICE_H
 
 #include "core/core.h"
+#include "core/delayer.h"
+#include "core/remap.h"
 #include "iommu/iommu.h"
 
 #include <pthread.h>
@@ -24,9 +27,9 @@
 #define UVF_REGION_SHIFT 40
 
 struct region {
-	struct uvf_region description;
-	struct uvf_area *areas;
-	void **mapped; /* where each area is here */
+	struct uvf_region description;	/* but for its areas */
+	struct region_changes *changes; /* NULL: its areas never change, and are these */
+	struct area_list areas;
 	struct uvf_io_fd *io_fds;
 };
 
@@ -43,6 +46,7 @@ struct irq_index {
 	struct uvf_irq description;
 	struct irq_vector *vectors;
 	atomic_bool enabled; /* changed under the device's lock */
+	struct remap *remap; /* of the remap IRQ; NULL: it is another */
 };
 
 /* A piece of the device's memory file that is mapped here. */
@@ -104,6 +108,9 @@ struct uvf_device {
 	struct migration *migration;		       /* a model's; or NULL */
 	const struct uvf_migration_way *migration_way; /* NULL: it can't be migrated */
 	uint64_t migration_flags;		       /* VFIO_MIGRATION_* */
+	struct transition *transition;		       /* under the device's lock: that waits */
+	struct transition *finished;		       /* and those that have ended */
+	struct remap *remap;			       /* NULL: no region's areas change */
 };
 
 static inline bool uvf_device_is_removed(const struct uvf_device *dev)
@@ -127,9 +134,18 @@ void uvf_irq_unmask(struct irq_index *irq, struct irq_vector *vector);
 /* The state of all came from elsewhere: what is pending or asserted, and not masked, signals. */
 void uvf_irq_catch_up(struct uvf_device *dev);
 
+static inline const struct area_list *uvf_region_areas(const struct region *region)
+{
+	return region->changes
+		       ? atomic_load_explicit(&region->changes->current, memory_order_acquire)
+		       : &region->areas;
+}
+
 /* migration.c. Reset, also by closing, ends what is going on: with the device's lock held. */
 void uvf_migration_reset(struct uvf_device *dev);
 void uvf_migration_free(struct uvf_device *dev);
+/* migration_calls.c. Takes the lock, if there is a migration to speak of and an owner. */
+int uvf_migration_enter(struct uvf_device *dev);
 
 /* logging.c. The owner has gone, and his log with him. */
 void uvf_device_logging_end(struct uvf_device *dev);

@@ -265,6 +265,16 @@ static void watch(struct uvf_device *dev, struct uvf_address_space *space)
 		injector->watched = space;
 }
 
+static int start_delayer(struct uvf_device *dev)
+{
+	int ret;
+
+	uvf_device_lock(dev);
+	ret = uvf_delayer_start(dev);
+	uvf_device_unlock(dev);
+	return ret;
+}
+
 int uvf_inject(struct uvf_injector *injector, const char *spec, struct uvf_error *error)
 {
 	struct uvf_device *dev = injector->dev;
@@ -274,7 +284,7 @@ int uvf_inject(struct uvf_injector *injector, const char *spec, struct uvf_error
 	if (!ret)
 		ret = check_reach(dev, fault.kind, spec, error);
 	if (!ret && (fault.kind == INJECT_IRQ_DELAY || fault.kind == INJECT_REMOVE) &&
-	    uvf_delayer_start(dev))
+	    start_delayer(dev))
 		ret = uvf_fail(error, -ENOMEM, "%s: no thread", spec);
 	if (!ret && !fault.nth)
 		ret = do_at_once(dev, &fault, spec, error);

@@ -75,23 +75,4 @@ void uvf_inject_attached(struct uvf_device *dev, struct uvf_address_space *space
  */
 void uvf_device_pull_out(struct uvf_device *dev, bool tells_error, bool tells_request);
 
-/* ---- Interrupts that come later: inject_delay.c ---- */
-
-struct delayer;
-
-struct delayed {
-	uint64_t due_ns; /* CLOCK_MONOTONIC */
-	uint32_t index, vector;
-	bool level;
-	uint64_t again_ns; /* 0: once; else again after this, until it is forgotten */
-};
-
-/* Makes the device's delayer, where there is none yet. Errors: -ENOMEM. */
-int uvf_delayer_start(struct uvf_device *dev);
-/* Once it has been made. Errors: -ENOSPC. */
-int uvf_delayer_add(struct uvf_device *dev, struct delayed delayed, uint64_t after_ns);
-/* Forgets all; none is being signalled when this returns. */
-void uvf_delayer_flush(struct uvf_device *dev);
-void uvf_delayer_free(struct uvf_device *dev);
-
 #endif

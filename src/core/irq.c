@@ -60,6 +60,7 @@ int uvf_device_add_irq(struct uvf_device *dev, const struct uvf_irq *description
 {
 	struct irq_index **irqs;
 	struct irq_index *irq;
+	int ret;
 
 	if (description->index >= UVF_MAX_IRQS || description->count > UVF_MAX_IRQS)
 		return -EINVAL;
@@ -78,6 +79,11 @@ int uvf_device_add_irq(struct uvf_device *dev, const struct uvf_irq *description
 		       (description->index + 1 - dev->irq_count) * sizeof(*irqs));
 		dev->irqs = irqs;
 		dev->irq_count = description->index + 1;
+	}
+	ret = uvf_remap_add_irq(dev, irq);
+	if (ret) {
+		irq_free(irq);
+		return ret;
 	}
 	dev->irqs[description->index] = irq;
 	return 0;
@@ -104,6 +110,10 @@ int uvf_irq_get_info(struct uvf_device *dev, uint32_t index, struct uvf_irq_info
 		info->count = irq->description.count;
 		info->type = irq->description.type;
 		info->subtype = irq->description.subtype;
+		if (irq->remap) {
+			info->regions = irq->remap->regions;
+			info->region_count = irq->remap->region_count;
+		}
 	}
 	return 0;
 }
@@ -136,6 +146,9 @@ static void vector_fire(const struct irq_index *irq, struct irq_vector *vector)
 
 void uvf_irq_unmask(struct irq_index *irq, struct irq_vector *vector)
 {
+	/* First: what then fires again is not what has just been acknowledged. */
+	if (irq->remap)
+		uvf_remap_acknowledge(irq->remap);
 	pthread_mutex_lock(&vector->lock);
 	if (vector->masked) {
 		vector->masked = false;
@@ -418,6 +431,9 @@ static int irq_set(struct uvf_device *dev, struct irq_index *irq, const struct u
 		ret = set_masks(dev, irq, set);
 	if (!ret)
 		index_changed(dev, set->index);
+	/* Whether the driver follows may be another now. */
+	if (irq->remap)
+		uvf_remap_poke(irq->remap);
 	return ret;
 }
 

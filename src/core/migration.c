@@ -12,6 +12,7 @@
 #include "core/device.h"
 #include "core/own_sections.h"
 #include "core/state.h"
+#include "core/transition.h"
 
 /* What of a state waits to be read, or was written, at most. */
 #define STREAM_MAX (4ULL << 30)
@@ -241,6 +242,22 @@ static int walk(struct uvf_device *dev, enum vfio_device_mig_state to)
 	return -EINVAL;
 }
 
+/* To the next state, once what must go of areas has gone. */
+static int step(struct uvf_device *dev, enum vfio_device_mig_state to)
+{
+	int ret = 0;
+
+	if (to == VFIO_DEVICE_STATE_PRE_COPY && dev->migration->state == VFIO_DEVICE_STATE_RUNNING)
+		ret = uvf_remap_save_begin(dev);
+	if (ret)
+		return ret;
+	ret = walk(dev, to);
+	if (dev->migration->state == VFIO_DEVICE_STATE_RUNNING)
+		uvf_remap_save_end(dev);
+	/* A model's has no meaning: nobody would end the wait. */
+	return ret == -EINPROGRESS ? -EIO : ret;
+}
+
 static int own_set_state(struct uvf_device *dev, enum vfio_device_mig_state to)
 {
 	struct migration *migration = dev->migration;
@@ -254,7 +271,7 @@ static int own_set_state(struct uvf_device *dev, enum vfio_device_mig_state to)
 			return -EINVAL;
 		if (next == migration->state)
 			return 0;
-		ret = walk(dev, next);
+		ret = step(dev, next);
 		if (ret)
 			return ret;
 	} while (migration->state != to);
@@ -274,11 +291,13 @@ void uvf_migration_free(struct uvf_device *dev)
 
 void uvf_migration_reset(struct uvf_device *dev)
 {
+	uvf_transition_cancel(dev);
 	if (!dev->migration)
 		return;
 	end_session(dev->migration);
 	dev->migration->loaded = false;
 	dev->migration->state = VFIO_DEVICE_STATE_RUNNING;
+	uvf_remap_save_end(dev);
 }
 
 static bool is_pre_copy(const struct migration *migration)
@@ -373,6 +392,7 @@ static enum vfio_device_mig_state own_state(struct uvf_device *dev)
 static const struct uvf_migration_way own_way = {
 	.state = own_state,
 	.set_state = own_set_state,
+	.cancel = uvf_remap_save_end,
 	.read = own_read,
 	.write = own_write,
 	.data_size = own_data_size,

@@ -27,8 +27,7 @@ enum vfio_device_mig_state uvf_migration_state(struct uvf_device *dev)
 	return state;
 }
 
-/* Takes the lock if there is a migration to speak of. */
-static int enter(struct uvf_device *dev)
+int uvf_migration_enter(struct uvf_device *dev)
 {
 	if (!dev->migration_way)
 		return -ENOTTY;
@@ -39,33 +38,9 @@ static int enter(struct uvf_device *dev)
 	return -ENODEV;
 }
 
-int uvf_migration_change_state(struct uvf_device *dev, enum vfio_device_mig_state state,
-			       enum vfio_device_mig_state *before)
-{
-	int ret = enter(dev);
-
-	if (ret)
-		return ret;
-	*before = dev->migration_way->state(dev);
-	ret = dev->migration_way->set_state(dev, state);
-	uvf_device_unlock(dev);
-	return ret;
-}
-
-int uvf_migration_set_state(struct uvf_device *dev, enum vfio_device_mig_state state)
-{
-	int ret = enter(dev);
-
-	if (ret)
-		return ret;
-	ret = dev->migration_way->set_state(dev, state);
-	uvf_device_unlock(dev);
-	return ret;
-}
-
 ssize_t uvf_migration_read(struct uvf_device *dev, void *buf, size_t size)
 {
-	ssize_t ret = enter(dev);
+	ssize_t ret = uvf_migration_enter(dev);
 
 	if (ret)
 		return ret;
@@ -76,7 +51,7 @@ ssize_t uvf_migration_read(struct uvf_device *dev, void *buf, size_t size)
 
 ssize_t uvf_migration_write(struct uvf_device *dev, const void *buf, size_t size)
 {
-	ssize_t ret = enter(dev);
+	ssize_t ret = uvf_migration_enter(dev);
 
 	if (ret)
 		return ret;
@@ -87,7 +62,7 @@ ssize_t uvf_migration_write(struct uvf_device *dev, const void *buf, size_t size
 
 int uvf_migration_data_size(struct uvf_device *dev, uint64_t *size)
 {
-	int ret = enter(dev);
+	int ret = uvf_migration_enter(dev);
 
 	if (ret)
 		return ret;
@@ -99,7 +74,7 @@ int uvf_migration_data_size(struct uvf_device *dev, uint64_t *size)
 int uvf_migration_precopy_info(struct uvf_device *dev, uint64_t *initial_bytes,
 			       uint64_t *dirty_bytes)
 {
-	int ret = enter(dev);
+	int ret = uvf_migration_enter(dev);
 
 	if (ret)
 		return ret;

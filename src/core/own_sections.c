@@ -91,12 +91,18 @@ static int load_memory(struct uvf_device *dev, struct uvf_state_reader *reader)
 	return 0;
 }
 
+/* What the driver was told of areas here has nothing to say of areas elsewhere. */
+static bool moves(const struct irq_index *irq)
+{
+	return irq && !irq->remap;
+}
+
 int uvf_own_sections_save(struct uvf_device *dev, struct uvf_state_writer *writer)
 {
 	int ret = save_memory(dev, writer);
 
 	for (uint32_t i = 0; i < dev->irq_count && !ret; i++)
-		if (dev->irqs[i])
+		if (moves(dev->irqs[i]))
 			ret = save_irq(writer, dev->irqs[i]);
 	return ret;
 }
@@ -106,7 +112,7 @@ int uvf_own_sections_load(struct uvf_device *dev, struct uvf_state_reader *reade
 	int ret = load_memory(dev, reader);
 
 	for (uint32_t i = 0; i < dev->irq_count && !ret; i++)
-		if (dev->irqs[i])
+		if (moves(dev->irqs[i]))
 			ret = load_irq(reader, dev->irqs[i]);
 	return ret;
 }

@@ -68,22 +68,8 @@ int uvf_device_seal_memory(struct uvf_device *dev)
 
 /* ---- Description ---- */
 
-static bool areas_are_valid(const struct uvf_region *description)
+static bool io_fds_are_valid(const struct uvf_region *description)
 {
-	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-	uint64_t end = 0;
-
-	for (size_t i = 0; i < description->area_count; i++) {
-		const struct uvf_area *area = &description->areas[i];
-
-		if (!area->size || area->fd < 0 ||
-		    !uvf_is_aligned(area->offset | area->size | area->fd_offset, page))
-			return false;
-		if (area->offset < end ||
-		    !uvf_range_inside(area->offset, area->size, description->size))
-			return false;
-		end = area->offset + area->size;
-	}
 	for (size_t i = 0; i < description->io_fd_count; i++) {
 		const struct uvf_io_fd *io_fd = &description->io_fds[i];
 
@@ -96,66 +82,54 @@ static bool areas_are_valid(const struct uvf_region *description)
 
 static void region_free(struct region *region)
 {
-	for (size_t i = 0; region->areas && i < region->description.area_count; i++) {
-		if (region->mapped && region->mapped[i])
-			munmap(region->mapped[i], region->areas[i].size);
-	}
-	free(region->mapped);
-	free(region->areas);
+	if (region->changes)
+		uvf_area_lists_free(&region->changes->lists);
+	free(region->changes);
+	uvf_area_list_destroy(&region->areas);
 	free(region->io_fds);
 	free(region);
 }
 
-static int map_areas(struct region *region)
+static int add_areas(struct region *region, const struct uvf_region *description)
 {
-	int prot = 0;
+	struct area_list *list;
+	int ret;
 
-	if (region->description.flags & VFIO_REGION_INFO_FLAG_READ)
-		prot |= PROT_READ;
-	if (region->description.flags & VFIO_REGION_INFO_FLAG_WRITE)
-		prot |= PROT_WRITE;
-	for (size_t i = 0; i < region->description.area_count; i++) {
-		const struct uvf_area *area = &region->areas[i];
-		void *address =
-			mmap(NULL, area->size, prot, MAP_SHARED, area->fd, (off_t)area->fd_offset);
-
-		if (address == MAP_FAILED)
-			return -errno;
-		region->mapped[i] = address;
-	}
+	if (!description->areas_change)
+		return uvf_area_list_init(&region->areas, description->areas,
+					  description->area_count, description->flags);
+	region->changes = calloc(1, sizeof(*region->changes));
+	if (!region->changes)
+		return -ENOMEM;
+	ret = uvf_area_lists_get(&region->changes->lists, description->areas,
+				 description->area_count, description->flags, &list);
+	if (ret)
+		return ret;
+	region->changes->wanted = list;
+	region->changes->possible = 1ULL << list->number;
+	atomic_init(&region->changes->current, list);
 	return 0;
-}
-
-static void *copy_array(const void *from, size_t count, size_t size)
-{
-	void *copy = calloc(count ? count : 1, size);
-
-	if (copy && count)
-		memcpy(copy, from, count * size);
-	return copy;
 }
 
 static int region_new(const struct uvf_region *description, struct region **regionp)
 {
 	struct region *region = calloc(1, sizeof(*region));
-	int ret = -ENOMEM;
+	int ret;
 
 	if (!region)
 		return -ENOMEM;
 	region->description = *description;
-	region->areas =
-		copy_array(description->areas, description->area_count, sizeof(*region->areas));
-	region->io_fds =
-		copy_array(description->io_fds, description->io_fd_count, sizeof(*region->io_fds));
-	region->mapped = calloc(description->area_count + 1, sizeof(*region->mapped));
-	if (region->areas && region->io_fds && region->mapped)
-		ret = map_areas(region);
+	region->description.areas = NULL; /* they are in lists */
+	region->io_fds = calloc(description->io_fd_count + 1, sizeof(*region->io_fds));
+	region->description.io_fds = region->io_fds;
+	ret = region->io_fds ? add_areas(region, description) : -ENOMEM;
 	if (ret) {
 		region_free(region);
 		return ret;
 	}
-	region->description.areas = region->areas;
-	region->description.io_fds = region->io_fds;
+	if (description->io_fd_count)
+		memcpy(region->io_fds, description->io_fds,
+		       description->io_fd_count * sizeof(*region->io_fds));
 	*regionp = region;
 	return 0;
 }
@@ -166,7 +140,9 @@ int uvf_device_add_region(struct uvf_device *dev, const struct uvf_region *descr
 	struct region *region;
 	int ret;
 
-	if (description->index >= UVF_MAX_REGIONS || !areas_are_valid(description))
+	if (description->index >= UVF_MAX_REGIONS || !io_fds_are_valid(description) ||
+	    !uvf_areas_are_valid(description->areas, description->area_count, description->size,
+				 description->areas_change))
 		return -EINVAL;
 	if (uvf_device_region(dev, description->index))
 		return -EEXIST;
@@ -183,6 +159,11 @@ int uvf_device_add_region(struct uvf_device *dev, const struct uvf_region *descr
 		       (description->index + 1 - dev->region_count) * sizeof(*regions));
 		dev->regions = regions;
 		dev->region_count = description->index + 1;
+	}
+	ret = region->changes ? uvf_remap_add_region(dev, description->index) : 0;
+	if (ret) {
+		region_free(region);
+		return ret;
 	}
 	dev->regions[description->index] = region;
 	return 0;
@@ -205,20 +186,22 @@ void uvf_device_free_regions(struct uvf_device *dev)
 int uvf_region_get_info(struct uvf_device *dev, uint32_t index, struct uvf_region_info *info)
 {
 	const struct region *region = uvf_device_region(dev, index);
+	const struct area_list *list;
 
 	if (index >= dev->region_count)
 		return -EINVAL;
 	*info = (struct uvf_region_info){0};
 	if (!region)
 		return 0;
+	list = uvf_region_areas(region);
 	*info = (struct uvf_region_info){
-		.flags = region->description.flags |
-			 (region->description.area_count ? VFIO_REGION_INFO_FLAG_MMAP : 0),
+		.flags = region->description.flags | (list->count ? VFIO_REGION_INFO_FLAG_MMAP : 0),
 		.size = region->description.size,
 		.type = region->description.type,
 		.subtype = region->description.subtype,
-		.areas = region->areas,
-		.area_count = region->description.area_count,
+		.areas = list->areas,
+		.area_count = list->count,
+		.areas_change = region->changes,
 		.io_fds = region->io_fds,
 		.io_fd_count = region->description.io_fd_count,
 	};
@@ -231,11 +214,11 @@ int uvf_region_get_info(struct uvf_device *dev, uint32_t index, struct uvf_regio
  * What comes next at @offset: the area that holds it (-1: none), and how many of @count bytes lie
  * on the same side of the areas' borders.
  */
-static int next_piece(const struct region *region, uint64_t offset, size_t count, size_t *piece)
+static int next_piece(const struct area_list *list, uint64_t offset, size_t count, size_t *piece)
 {
 	*piece = count;
-	for (size_t i = 0; i < region->description.area_count; i++) {
-		const struct uvf_area *area = &region->areas[i];
+	for (size_t i = 0; i < list->count; i++) {
+		const struct uvf_area *area = &list->areas[i];
 
 		if (offset < area->offset) {
 			if (count > area->offset - offset)
@@ -251,12 +234,16 @@ static int next_piece(const struct region *region, uint64_t offset, size_t count
 	return -1;
 }
 
-static void *area_address(const struct region *region, int area, uint64_t offset)
-{
-	return (char *)region->mapped[area] + (offset - region->areas[area].offset);
-}
-
 enum direction { READ, WRITE };
+
+static int area_access(const struct area_list *list, int area, uint64_t offset, void *buf,
+		       size_t count, enum direction direction)
+{
+	char *address = (char *)list->mapped[area] + (offset - list->areas[area].offset);
+
+	return direction == READ ? uvf_guarded_copy(buf, address, count)
+				 : uvf_guarded_copy(address, buf, count);
+}
 
 /* A PCI device's configuration space says what it is, to those too who don't own it. */
 static bool needs_owner(const struct uvf_device *dev, const struct uvf_region *region,
@@ -297,27 +284,76 @@ static int removed_access(void *buf, size_t count, enum direction direction)
 	return 0;
 }
 
-/* With the device's lock, as all that enters a model. */
+/* With the device's lock held, as all that enters a model. */
+static int locked_access(struct uvf_device *dev, const struct uvf_region *region, uint64_t offset,
+			 void *buf, size_t count, enum direction direction)
+{
+	if (!atomic_load_explicit(&dev->open, memory_order_relaxed) &&
+	    needs_owner(dev, region, direction))
+		return -ENODEV;
+	if (uvf_device_is_removed(dev))
+		return removed_access(buf, count, direction);
+	if (direction == READ)
+		return region->read(dev, region->index, offset, buf, count);
+	return region->write(dev, region->index, offset, buf, count);
+}
+
+static bool model_has(const struct uvf_region *region, enum direction direction)
+{
+	return direction == READ ? region->read != NULL : region->write != NULL;
+}
+
 static int model_access(struct uvf_device *dev, const struct uvf_region *region, uint64_t offset,
 			void *buf, size_t count, enum direction direction, enum accessor accessor)
 {
 	int ret;
 
-	if (direction == READ ? !region->read : !region->write)
+	if (!model_has(region, direction))
 		return -EINVAL;
 	if (lock(dev, accessor))
 		return -EBUSY;
-	if (!atomic_load_explicit(&dev->open, memory_order_relaxed) &&
-	    needs_owner(dev, region, direction))
-		ret = -ENODEV;
-	else if (uvf_device_is_removed(dev))
-		ret = removed_access(buf, count, direction);
-	else if (direction == READ)
-		ret = region->read(dev, region->index, offset, buf, count);
-	else
-		ret = region->write(dev, region->index, offset, buf, count);
+	ret = locked_access(dev, region, offset, buf, count, direction);
 	uvf_device_unlock(dev);
 	return ret;
+}
+
+/*
+ * A piece of a region whose areas change: which are there is asked with the lock that changes
+ * them, and what is in one is moved with it. So none is on its way when the areas have changed.
+ */
+static int changing_access(struct uvf_device *dev, const struct region *region, uint64_t offset,
+			   void *buf, size_t count, size_t *piece, enum direction direction,
+			   enum accessor accessor)
+{
+	const struct area_list *list;
+	int area, ret;
+
+	if (lock(dev, accessor))
+		return -EBUSY;
+	list = uvf_region_areas(region);
+	area = next_piece(list, offset, count, piece);
+	if (area >= 0)
+		ret = area_access(list, area, offset, buf, *piece, direction);
+	else if (model_has(&region->description, direction))
+		ret = locked_access(dev, &region->description, offset, buf, *piece, direction);
+	else
+		ret = -EINVAL;
+	uvf_device_unlock(dev);
+	return ret;
+}
+
+static int piece_access(struct uvf_device *dev, const struct region *region, uint64_t offset,
+			void *buf, size_t count, size_t *piece, enum direction direction,
+			enum accessor accessor)
+{
+	int area;
+
+	if (__builtin_expect(region->changes != NULL, 0))
+		return changing_access(dev, region, offset, buf, count, piece, direction, accessor);
+	area = next_piece(&region->areas, offset, count, piece);
+	if (area >= 0)
+		return area_access(&region->areas, area, offset, buf, *piece, direction);
+	return model_access(dev, &region->description, offset, buf, *piece, direction, accessor);
 }
 
 static ssize_t region_access(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
@@ -343,19 +379,9 @@ static ssize_t region_access(struct uvf_device *dev, uint32_t index, uint64_t of
 		}
 	}
 	for (done = 0; done < count; done += piece) {
-		int area = next_piece(region, offset + done, count - done, &piece);
-		char *here = (char *)buf + done;
-		int ret;
+		int ret = piece_access(dev, region, offset + done, (char *)buf + done, count - done,
+				       &piece, direction, accessor);
 
-		if (area < 0)
-			ret = model_access(dev, &region->description, offset + done, here, piece,
-					   direction, accessor);
-		else if (direction == READ)
-			ret = uvf_guarded_copy(here, area_address(region, area, offset + done),
-					       piece);
-		else
-			ret = uvf_guarded_copy(area_address(region, area, offset + done), here,
-					       piece);
 		if (ret < 0)
 			return ret;
 	}
@@ -424,34 +450,4 @@ int uvf_region_write_by_peer(struct uvf_device *dev, uint32_t index, uint64_t of
 			return (int)ret;
 	}
 	return 0;
-}
-
-int uvf_region_map(struct uvf_device *dev, uint32_t index, uint64_t offset, uint64_t size,
-		   void **addressp)
-{
-	const struct region *region = uvf_device_region(dev, index);
-	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-	int prot = 0;
-
-	if (!region || !size || !uvf_is_aligned(offset | size, page))
-		return -EINVAL;
-	if (region->description.flags & VFIO_REGION_INFO_FLAG_READ)
-		prot |= PROT_READ;
-	if (region->description.flags & VFIO_REGION_INFO_FLAG_WRITE)
-		prot |= PROT_WRITE;
-	for (size_t i = 0; i < region->description.area_count; i++) {
-		const struct uvf_area *area = &region->areas[i];
-		void *address;
-
-		if (offset < area->offset ||
-		    !uvf_range_inside(offset - area->offset, size, area->size))
-			continue;
-		address = mmap(NULL, size, prot, MAP_SHARED, area->fd,
-			       (off_t)(area->fd_offset + (offset - area->offset)));
-		if (address == MAP_FAILED)
-			return -errno;
-		*addressp = address;
-		return 0;
-	}
-	return -EINVAL;
 }

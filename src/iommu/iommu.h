@@ -79,6 +79,13 @@ void uvf_attachment_log_restore(struct uvf_attachment *attachment, uvf_iova_t io
 struct uvf_memory *uvf_address_space_find_file(struct uvf_address_space *space, dev_t device,
 					       ino_t inode, unsigned prot);
 
+/*
+ * As uvf_memory_new_local(), of which only @prot is allowed; @release is called when the last
+ * reference goes, from any thread and maybe with an address space's lock held.
+ */
+int uvf_memory_new_owned(void *base, uint64_t size, unsigned prot, void (*release)(void *opaque),
+			 void *opaque, struct uvf_memory **memoryp);
+
 /* Reads @memory of whatever kind, as a device would. Errors: -EFAULT, -EACCES, the kind's own. */
 int uvf_memory_read(struct uvf_memory *memory, uint64_t offset, void *buf, size_t size);
 

@@ -81,22 +81,37 @@ bool uvf_memory_whole_put(struct uvf_window *window)
 	return false;
 }
 
+static void tell_owner(struct uvf_memory *memory)
+{
+	if (memory->ops.release)
+		memory->ops.release(memory->opaque);
+}
+
 /* ---- Local ---- */
 
 static const struct uvf_memory_kind local_kind = {
 	.direct = true,
 	.window_get = uvf_memory_whole_get,
 	.window_put = uvf_memory_whole_put,
+	.destroy = tell_owner,
 };
 
 int uvf_memory_new_local(void *base, uint64_t size, struct uvf_memory **memoryp)
 {
-	struct uvf_memory *memory = uvf_memory_alloc(&local_kind, UVF_PROT_RW);
+	return uvf_memory_new_owned(base, size, UVF_PROT_RW, NULL, NULL, memoryp);
+}
+
+int uvf_memory_new_owned(void *base, uint64_t size, unsigned prot, void (*release)(void *opaque),
+			 void *opaque, struct uvf_memory **memoryp)
+{
+	struct uvf_memory *memory = uvf_memory_alloc(&local_kind, prot);
 
 	if (!memory)
 		return -ENOMEM;
 	memory->whole.value = (uintptr_t)base;
 	memory->whole.size = size;
+	memory->ops.release = release;
+	memory->opaque = opaque;
 	/* It may be the caller's mapping of a file. */
 	uvf_guard_install();
 	*memoryp = memory;
@@ -115,18 +130,12 @@ static int remote_write(struct uvf_memory *memory, uint64_t offset, const void *
 	return memory->ops.write(memory->opaque, offset, buf, count);
 }
 
-static void remote_destroy(struct uvf_memory *memory)
-{
-	if (memory->ops.release)
-		memory->ops.release(memory->opaque);
-}
-
 static const struct uvf_memory_kind remote_kind = {
 	.read = remote_read,
 	.write = remote_write,
 	.window_get = uvf_memory_whole_get,
 	.window_put = uvf_memory_whole_put,
-	.destroy = remote_destroy,
+	.destroy = tell_owner,
 };
 
 int uvf_memory_new_remote(const struct uvf_memory_remote_ops *ops, void *opaque,

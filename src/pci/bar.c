@@ -155,6 +155,7 @@ static int describe_areas(struct uvf_pci *pci, unsigned index, const struct uvf_
 			.size = bar->areas[i].size,
 			.fd = fd,
 			.fd_offset = fd_offset + bar->areas[i].offset,
+			.flags = bar->areas[i].flags,
 		};
 	return ret;
 }
@@ -170,6 +171,7 @@ static int add_bar(struct uvf_pci *pci, unsigned index, const struct uvf_pci_bar
 		.write = bar_write,
 		.areas = areas,
 		.area_count = bar->area_count,
+		.areas_change = bar->areas_change,
 		.io_fds = bar->io_fds,
 		.io_fd_count = bar->io_fd_count,
 	};

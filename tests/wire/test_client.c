@@ -152,7 +152,7 @@ static void an_area_is_mapped(void **state)
 	check(uvf_region_map(r->dev, 0, AREA_START, PAGE, &address), 0);
 	memcpy(address, "abc", 3);
 	assert_memory_equal(r->h->device->area, "abc", 3);
-	munmap(address, PAGE);
+	uvf_region_unmap(r->dev, 0, AREA_START, PAGE, address);
 	check(uvf_region_map(r->dev, 0, 0, PAGE, &address), -EINVAL);
 }
 

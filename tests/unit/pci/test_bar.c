@@ -2,7 +2,6 @@
 /* BARs and ROM: gating, mappable areas, the MSI-X table and PBA inside a BAR. */
 #include "pci_test.h"
 
-#include <sys/mman.h>
 
 static int setup(void **state)
 {
@@ -198,7 +197,7 @@ static void test_areas(void **state)
 	assert_int_equal(uvf_region_map(dev, 0, 0x3000, 0x1000, &mapped), 0);
 	*(volatile uint32_t *)mapped = 0x11223344;
 	assert_int_equal(uvf_get_le32(memory + 0x3000), 0x11223344);
-	munmap(mapped, 0x1000);
+	uvf_region_unmap(dev, 0, 0x3000, 0x1000, mapped);
 	/* What the core keeps is not to be had. */
 	assert_int_equal(uvf_region_map(dev, 0, 0x2000, 0x1000, &mapped), -EINVAL);
 	enable_memory(dev);

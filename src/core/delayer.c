@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Interrupts that come later: one thread a device, from the first that is put off until the device
- * is freed. Nothing is signalled with the lock held.
+ * What comes later: interrupts that are put off, and looks at what waits for the driver to follow
+ * changed areas. One thread a device, from when it is first needed until the device is freed.
+ * Nothing is signalled or called with the lock held.
  */
 #include "base/clock.h"
 #include "core/inject.h"
@@ -11,6 +12,7 @@
 #include <time.h>
 
 #define MAX_DELAYED 1024
+#define NEVER	    UINT64_MAX
 
 struct delayer {
 	struct uvf_device *dev;
@@ -21,6 +23,7 @@ struct delayer {
 	bool stop, signalling;
 	struct delayed waiting[MAX_DELAYED]; /* in no order */
 	size_t count;
+	uint64_t look_ns; /* when uvf_remap_work() is due; NEVER */
 };
 
 /* With the lock: the earliest, or NULL. */
@@ -51,6 +54,33 @@ static void deliver(struct delayer *delayer, struct delayed *at)
 	pthread_cond_broadcast(&delayer->idle);
 }
 
+/* With the lock, which it gives up meanwhile. */
+static void look(struct delayer *delayer)
+{
+	uint64_t next_ns;
+
+	delayer->look_ns = NEVER;
+	pthread_mutex_unlock(&delayer->lock);
+	next_ns = uvf_remap_work(delayer->dev, uvf_now_ns());
+	pthread_mutex_lock(&delayer->lock);
+	if (next_ns < delayer->look_ns)
+		delayer->look_ns = next_ns;
+}
+
+/* With the lock, which it gives up meanwhile. */
+static void wait_until(struct delayer *delayer, uint64_t due_ns)
+{
+	struct timespec until;
+
+	if (due_ns == NEVER) {
+		pthread_cond_wait(&delayer->changed, &delayer->lock);
+		return;
+	}
+	until.tv_sec = (time_t)(due_ns / 1000000000ULL);
+	until.tv_nsec = (long)(due_ns % 1000000000ULL);
+	pthread_cond_timedwait(&delayer->changed, &delayer->lock, &until);
+}
+
 static void *delayer_run(void *opaque)
 {
 	struct delayer *delayer = opaque;
@@ -58,19 +88,14 @@ static void *delayer_run(void *opaque)
 	pthread_mutex_lock(&delayer->lock);
 	while (!delayer->stop) {
 		struct delayed *next = find_earliest(delayer);
-		struct timespec until;
+		uint64_t due_ns = next ? next->due_ns : NEVER, now = uvf_now_ns();
 
-		if (!next) {
-			pthread_cond_wait(&delayer->changed, &delayer->lock);
-			continue;
-		}
-		if (next->due_ns <= uvf_now_ns()) {
+		if (delayer->look_ns <= now)
+			look(delayer);
+		else if (due_ns <= now)
 			deliver(delayer, next);
-			continue;
-		}
-		until.tv_sec = (time_t)(next->due_ns / 1000000000ULL);
-		until.tv_nsec = (long)(next->due_ns % 1000000000ULL);
-		pthread_cond_timedwait(&delayer->changed, &delayer->lock, &until);
+		else
+			wait_until(delayer, due_ns < delayer->look_ns ? due_ns : delayer->look_ns);
 	}
 	pthread_mutex_unlock(&delayer->lock);
 	return NULL;
@@ -84,6 +109,7 @@ static struct delayer *delayer_new(struct uvf_device *dev)
 	if (!delayer)
 		return NULL;
 	delayer->dev = dev;
+	delayer->look_ns = NEVER;
 	pthread_mutex_init(&delayer->lock, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -98,17 +124,13 @@ static struct delayer *delayer_new(struct uvf_device *dev)
 
 int uvf_delayer_start(struct uvf_device *dev)
 {
-	int ret = 0;
+	struct delayer *delayer;
 
-	uvf_device_lock(dev);
-	if (!atomic_load(&dev->delayer)) {
-		struct delayer *delayer = delayer_new(dev);
-
-		atomic_store(&dev->delayer, delayer);
-		ret = delayer ? 0 : -ENOMEM;
-	}
-	uvf_device_unlock(dev);
-	return ret;
+	if (atomic_load(&dev->delayer))
+		return 0;
+	delayer = delayer_new(dev);
+	atomic_store(&dev->delayer, delayer);
+	return delayer ? 0 : -ENOMEM;
 }
 
 int uvf_delayer_add(struct uvf_device *dev, struct delayed delayed, uint64_t after_ns)
@@ -125,6 +147,18 @@ int uvf_delayer_add(struct uvf_device *dev, struct delayed delayed, uint64_t aft
 	}
 	pthread_mutex_unlock(&delayer->lock);
 	return ret;
+}
+
+void uvf_delayer_look(struct uvf_device *dev, uint64_t due_ns)
+{
+	struct delayer *delayer = atomic_load(&dev->delayer);
+
+	pthread_mutex_lock(&delayer->lock);
+	if (due_ns < delayer->look_ns) {
+		delayer->look_ns = due_ns;
+		pthread_cond_signal(&delayer->changed);
+	}
+	pthread_mutex_unlock(&delayer->lock);
 }
 
 void uvf_delayer_flush(struct uvf_device *dev)
@@ -155,4 +189,5 @@ void uvf_delayer_free(struct uvf_device *dev)
 	pthread_cond_destroy(&delayer->idle);
 	pthread_mutex_destroy(&delayer->lock);
 	free(delayer);
+	atomic_store(&dev->delayer, NULL);
 }
