@@ -23,14 +23,16 @@
 #define KILL_MS	   100
 #define KILL_TRIES 50
 
+/* Or may be: who can't tell leaves it alone. */
 static bool is_traced(pid_t pid)
 {
 	char path[32], line[128];
-	bool traced = false;
+	bool traced;
 	FILE *file;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", pid);
 	file = fopen(path, "re");
+	traced = !file;
 	while (file && fgets(line, sizeof(line), file))
 		if (strncmp(line, "TracerPid:", 10) == 0)
 			traced = strtol(line + 10, NULL, 10) != 0;
@@ -40,16 +42,17 @@ static bool is_traced(pid_t pid)
 }
 
 /*
- * The first process of a container gets all orphans as children. Before Linux 6.11 a zombie still
- * counts as one that has the filter. The program itself is the tracer's, and so are its tracees.
+ * The first thread is their parent, and asks for its own alone: what is another's, the tracer's
+ * above all, would be taken from it. Another thread has to ask for everything, and then to look.
  */
-static void reap_orphans(const struct uvf_run *run)
+void uapi_descendants_reap(const struct uvf_run *run)
 {
+	int own = gettid() == getpid() ? __WNOTHREAD : 0;
 	siginfo_t info = {0};
 
-	while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0 &&
-	       info.si_pid != run->pid && !is_traced(info.si_pid)) {
-		waitpid(info.si_pid, NULL, WNOHANG);
+	while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | own) == 0 &&
+	       info.si_pid != 0 && info.si_pid != run->pid && !is_traced(info.si_pid)) {
+		waitpid(info.si_pid, NULL, WNOHANG | own);
 		info.si_pid = 0;
 	}
 }
@@ -60,7 +63,7 @@ void uapi_descendants_wait(struct uvf_run *run)
 
 	while (!uapi_notifier_is_over(run->notifier, is_first ? REAP_MS : -1))
 		if (is_first)
-			reap_orphans(run);
+			uapi_descendants_reap(run);
 }
 
 static bool is_ours(const struct uvf_run *run, pid_t pid)
