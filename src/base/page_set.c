@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #define SLICE_MASK ((1ULL << UVF_SLICE_PAGES) - 1)
@@ -116,7 +117,7 @@ static void summarize(struct uvf_page_slice *slice, uint64_t word)
 	}
 }
 
-static void add_bits(struct uvf_page_set *set, uint64_t page, uint64_t bits)
+void uvf_page_set_add_bits(struct uvf_page_set *set, uint64_t page, uint64_t bits)
 {
 	struct uvf_page_slice *slice = slice_get(set, page);
 	uint64_t word = (page & SLICE_MASK) / 64;
@@ -131,7 +132,7 @@ static void add_bits(struct uvf_page_set *set, uint64_t page, uint64_t bits)
 
 void uvf_page_set_add_slowly(struct uvf_page_set *set, uint64_t page)
 {
-	add_bits(set, page, 1ULL << page % 64);
+	uvf_page_set_add_bits(set, page, 1ULL << page % 64);
 }
 
 /* Of the 64 pages from @page on, those in [first, last]. */
@@ -149,7 +150,7 @@ static uint64_t mask_of(uint64_t page, uint64_t first, uint64_t last)
 void uvf_page_set_add_range(struct uvf_page_set *set, uint64_t first, uint64_t last)
 {
 	for (uint64_t page = first & ~63ULL;; page += 64) {
-		add_bits(set, page, mask_of(page, first, last));
+		uvf_page_set_add_bits(set, page, mask_of(page, first, last));
 		if (last - page < 64)
 			return;
 	}
@@ -160,46 +161,93 @@ void uvf_page_set_add_range(struct uvf_page_set *set, uint64_t first, uint64_t l
 struct taking {
 	struct uvf_page_slice *slice;
 	uint64_t first, last; /* inside the slice */
-	bool clear;
-	void (*fn)(void *opaque, uint64_t page, uint64_t bits);
+	enum uvf_page_take how;
+	void (*fn)(void *opaque, uint64_t page, const uint64_t *bits, size_t count);
 	void *opaque;
 };
 
-static void take_bits(struct taking *taking, uint64_t word)
+/* Clears the bits of @mask; returns what was there. */
+static inline uint64_t clear_bits(const struct taking *taking, _Atomic(uint64_t) *at, uint64_t mask)
+{
+	uint64_t before;
+
+	if (taking->how == UVF_PAGE_CLEAR)
+		return mask == UINT64_MAX ? atomic_exchange(at, 0) : atomic_fetch_and(at, ~mask);
+	before = atomic_load_explicit(at, memory_order_relaxed);
+	if (taking->how == UVF_PAGE_CLEAR_ALONE)
+		atomic_store_explicit(at, before & ~mask, memory_order_relaxed);
+	return before;
+}
+
+/* From 64 words on, of which so many say something, all are looked at: no branch is guessed wrong.
+ */
+#define DENSE 8
+
+static void give(const struct taking *taking, uint64_t word, const uint64_t *bits, size_t count)
+{
+	taking->fn(taking->opaque, (taking->slice->number << UVF_SLICE_PAGES) + word * 64, bits,
+		   count);
+}
+
+static void take_word(const struct taking *taking, uint64_t word)
 {
 	_Atomic(uint64_t) *at = &taking->slice->bits[word];
 	uint64_t mask = mask_of(word * 64, taking->first, taking->last);
-	uint64_t before = taking->clear ? atomic_fetch_and(at, ~mask) : atomic_load(at);
+	uint64_t bits = clear_bits(taking, at, mask) & mask;
 
-	if (before & mask)
-		taking->fn(taking->opaque, (taking->slice->number << UVF_SLICE_PAGES) + word * 64,
-			   before & mask);
+	if (bits)
+		give(taking, word, &bits, 1);
+}
+
+_Static_assert(sizeof(_Atomic(uint64_t)) == sizeof(uint64_t), "alone, they are plain memory");
+
+/* All of the 64 words from @word on, alone. */
+static void take_words(const struct taking *taking, uint64_t word)
+{
+	void *at = (void *)&taking->slice->bits[word];
+	uint64_t bits[64];
+
+	memcpy(bits, at, sizeof(bits));
+	memset(at, 0, sizeof(bits));
+	give(taking, word, bits, 64);
+}
+
+/* Whether the 64 words from @word on are taken as one. */
+static bool is_dense(const struct taking *taking, uint64_t word, uint64_t found)
+{
+	return taking->how == UVF_PAGE_CLEAR_ALONE && __builtin_popcountll(found) >= DENSE &&
+	       taking->first <= word * 64 && word * 64 + 64 * 64 - 1 <= taking->last;
 }
 
 /* What @taking wants of the words [word, word + 63] at @level - 1, told by a word of @level. */
-static void take_level(struct taking *taking, unsigned level, uint64_t word)
+static void take_level(const struct taking *taking, unsigned level, uint64_t word)
 {
 	_Atomic(uint64_t) *at = &level_of(taking->slice, level)[word];
 	unsigned below = 6 * level; /* a bit here stands for 2^below pages */
 	uint64_t mask = mask_of(word * 64, taking->first >> below, taking->last >> below);
 	uint64_t found = atomic_load(at) & mask;
 
-	if (found && taking->clear)
-		atomic_fetch_and(at, ~found);
+	if (found)
+		clear_bits(taking, at, found);
+	if (level == 1 && is_dense(taking, word * 64, found)) {
+		take_words(taking, word * 64);
+		return;
+	}
 	for (; found; found &= found - 1) {
 		uint64_t next = word * 64 + (uint64_t)__builtin_ctzll(found);
 
 		if (level == 1)
-			take_bits(taking, next);
+			take_word(taking, next);
 		else
 			take_level(taking, level - 1, next);
 		/* What lies outside the range, and what was added meanwhile. */
-		if (taking->clear && atomic_load(&level_of(taking->slice, level - 1)[next]))
+		if (taking->how != UVF_PAGE_KEEP &&
+		    atomic_load(&level_of(taking->slice, level - 1)[next]))
 			atomic_fetch_or(at, found & -found);
 	}
 }
 
-static void take_slice(struct taking *taking)
+static void take_slice(const struct taking *taking)
 {
 	unsigned top = UVF_SLICE_LEVELS - 1;
 	uint64_t word = taking->first >> 6 * (top + 1), end = taking->last >> 6 * (top + 1);
@@ -224,18 +272,20 @@ static struct uvf_page_slice *next_slice(const struct uvf_page_set *set, uint64_
 	return found;
 }
 
-void uvf_page_set_take(struct uvf_page_set *set, uint64_t first, uint64_t last, bool clear,
-		       void (*fn)(void *opaque, uint64_t page, uint64_t bits), void *opaque)
+void uvf_page_set_take(struct uvf_page_set *set, uint64_t first, uint64_t last,
+		       enum uvf_page_take how,
+		       void (*fn)(void *opaque, uint64_t page, const uint64_t *bits, size_t count),
+		       void *opaque)
 {
 	uint64_t begin = first >> UVF_SLICE_PAGES, end = last >> UVF_SLICE_PAGES;
 	struct uvf_page_slice *slice = next_slice(set, begin);
 
 	for (; slice && slice->number <= end; slice = next_slice(set, slice->number + 1)) {
-		struct taking taking = {
+		const struct taking taking = {
 			.slice = slice,
 			.first = slice->number == begin ? first & SLICE_MASK : 0,
 			.last = slice->number == end ? last & SLICE_MASK : SLICE_MASK,
-			.clear = clear,
+			.how = how,
 			.fn = fn,
 			.opaque = opaque,
 		};

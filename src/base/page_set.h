@@ -15,7 +15,8 @@
  * before it was taken. A bit that is already set costs a load and no more; for that the taker has
  * to know that whoever found it set has finished what it did before it looked, and that whoever set
  * it has set the summaries too: it waits for all adders that may be inside before and after it
- * takes. That wait is the user's (base/readers.h).
+ * takes. That wait is the user's (base/readers.h). A user who can keep adders out for as long needs
+ * none of this (UVF_PAGE_CLEAR_ALONE).
  */
 #ifndef UVF_BASE_PAGE_SET_H
 #define UVF_BASE_PAGE_SET_H
@@ -49,8 +50,9 @@ void uvf_page_set_destroy(struct uvf_page_set *set);
 /* Makes the slices of pages @first to @last, so that adding them can't fail. Errors: -ENOMEM. */
 int uvf_page_set_prepare(struct uvf_page_set *set, uint64_t first, uint64_t last);
 
-/* Any thread. */
+/* Any thread. @bits: as of the 64 pages from @page on, a multiple of 64. */
 void uvf_page_set_add_slowly(struct uvf_page_set *set, uint64_t page);
+void uvf_page_set_add_bits(struct uvf_page_set *set, uint64_t page, uint64_t bits);
 void uvf_page_set_add_range(struct uvf_page_set *set, uint64_t first, uint64_t last);
 
 static inline struct uvf_page_slice *uvf_page_set_slice(struct uvf_page_set *set, uint64_t page)
@@ -64,26 +66,37 @@ static inline struct uvf_page_slice *uvf_page_set_slice(struct uvf_page_set *set
 	return slice;
 }
 
-/* As uvf_page_set_add_slowly(), and quick for a page that is in the set. */
-static inline void uvf_page_set_add(struct uvf_page_set *set, uint64_t page)
+/* Whether it was in the set when it was looked. */
+static inline bool uvf_page_set_has(struct uvf_page_set *set, uint64_t page)
 {
 	struct uvf_page_slice *slice = uvf_page_set_slice(set, page);
 	uint64_t at = page & ((1ULL << UVF_SLICE_PAGES) - 1);
 
-	if (__builtin_expect(
-		    slice && atomic_load_explicit(&slice->bits[at / 64], memory_order_relaxed) &
-				     1ULL << at % 64,
-		    1))
-		return;
-	uvf_page_set_add_slowly(set, page);
+	return slice &&
+	       atomic_load_explicit(&slice->bits[at / 64], memory_order_relaxed) & 1ULL << at % 64;
 }
 
+/* As uvf_page_set_add_slowly(), and quick for a page that is in the set. */
+static inline void uvf_page_set_add(struct uvf_page_set *set, uint64_t page)
+{
+	if (__builtin_expect(!uvf_page_set_has(set, page), 0))
+		uvf_page_set_add_slowly(set, page);
+}
+
+enum uvf_page_take {
+	UVF_PAGE_KEEP,	      /* what is found stays in the set */
+	UVF_PAGE_CLEAR,	      /* it is taken out */
+	UVF_PAGE_CLEAR_ALONE, /* it is taken out while nobody adds: a few times as quick */
+};
+
 /*
- * Calls @fn for each 64 pages, the first of which is @page, a multiple of 64, of which some, @bits,
- * are in the set and in [first, last]; in rising order. They are taken out if @clear.
- * Any thread, but one at a time.
+ * Calls @fn with what is in the set and in [first, last], in rising order: @count words of 64 pages
+ * each, of which the first page of the first is @page, a multiple of 64. Any thread, but one at a
+ * time.
  */
-void uvf_page_set_take(struct uvf_page_set *set, uint64_t first, uint64_t last, bool clear,
-		       void (*fn)(void *opaque, uint64_t page, uint64_t bits), void *opaque);
+void uvf_page_set_take(struct uvf_page_set *set, uint64_t first, uint64_t last,
+		       enum uvf_page_take how,
+		       void (*fn)(void *opaque, uint64_t page, const uint64_t *bits, size_t count),
+		       void *opaque);
 
 #endif

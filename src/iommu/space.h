@@ -103,6 +103,18 @@ static inline uint64_t uvf_space_granule(const struct uvf_address_space *space)
 	return space->page_sizes & -space->page_sizes;
 }
 
+/* As a reader, after the write: [iova, last] was written through @view. */
+static inline void uvf_dirty_mark(const struct uvf_view *view, uvf_iova_t iova, uvf_iova_t last)
+{
+	struct uvf_dirty_log *log = atomic_load_explicit(&view->space->log, memory_order_acquire);
+
+	if (log)
+		uvf_dirty_log_add(log, iova, last);
+	log = atomic_load_explicit(&view->attachment->log, memory_order_acquire);
+	if (__builtin_expect(log != NULL, 0))
+		uvf_dirty_log_add(log, iova, last);
+}
+
 /* What a mapping's words say. */
 static inline struct uvf_window *uvf_object_window(uintptr_t object)
 {

@@ -193,16 +193,41 @@ static __attribute__((noinline)) int copy_and_exit(void *to, const void *from, s
 	return result;
 }
 
-/* Inside the section @reading, which it ends: a write that is logged. */
-static __attribute__((noinline)) int write_and_log(struct uvf_view *view, void *to,
-						   const void *from, size_t size, uvf_iova_t iova,
-						   struct uvf_reading reading)
+static __attribute__((noinline, cold)) int mark_and_exit(const struct uvf_view *view,
+							 uvf_iova_t iova, uvf_iova_t last,
+							 int result, struct uvf_reading reading)
+{
+	uvf_dirty_mark(view, iova, last);
+	uvf_readers_exit(reading);
+	return result;
+}
+
+/*
+ * Inside the section @reading, which it ends: a write that is logged. Most go to a page that the
+ * address space's log has already, and no other log is on: then it calls nothing.
+ */
+static __attribute__((noinline)) int log_and_exit(const struct uvf_view *view, uvf_iova_t iova,
+						  uvf_iova_t last, int result,
+						  struct uvf_reading reading)
+{
+	struct uvf_dirty_log *log = atomic_load_explicit(&view->space->log, memory_order_acquire);
+
+	if (__builtin_expect(
+		    !log || !uvf_dirty_log_has(log, iova, last) ||
+			    atomic_load_explicit(&view->attachment->log, memory_order_acquire),
+		    0))
+		return mark_and_exit(view, iova, last, result, reading);
+	uvf_readers_exit(reading);
+	return result;
+}
+
+static __attribute__((noinline)) int copy_and_log(const struct uvf_view *view, void *to,
+						  const void *from, size_t size, uvf_iova_t iova,
+						  struct uvf_reading reading)
 {
 	int result = uvf_guard_copy(to, from, size);
 
-	uvf_dirty_mark(view, iova, iova + (size - 1));
-	uvf_readers_exit(reading);
-	return result;
+	return log_and_exit(view, iova, iova + (size - 1), result, reading);
 }
 
 /*
@@ -220,6 +245,7 @@ static inline __attribute__((always_inline)) int transfer_again(struct uvf_attac
 	struct uvf_view *view;
 	uvf_place_t place;
 	void *at, *to, *from;
+	bool logs;
 	int result;
 
 	if (__builtin_expect(!slot, 0))
@@ -234,16 +260,18 @@ static inline __attribute__((always_inline)) int transfer_again(struct uvf_attac
 	}
 	to = direction == WRITE_MEMORY ? at : buf;
 	from = direction == WRITE_MEMORY ? buf : at;
-	if (direction == WRITE_MEMORY &&
-	    __builtin_expect(atomic_load_explicit(&attachment->logging, memory_order_relaxed) != 0,
-			     0))
-		return write_and_log(view, to, from, size, iova, reading);
+	logs = direction == WRITE_MEMORY &&
+	       atomic_load_explicit(&attachment->logging, memory_order_relaxed);
 	if (size == 8)
 		result = uvf_guard_move8(to, from);
 	else if (size == 4)
 		result = uvf_guard_move4(to, from);
+	else if (__builtin_expect(logs, 0))
+		return copy_and_log(view, to, from, size, iova, reading);
 	else
 		return copy_and_exit(to, from, size, reading);
+	if (__builtin_expect(logs, 0))
+		return log_and_exit(view, iova, iova + (size - 1), result, reading);
 	uvf_readers_exit(reading);
 	return result;
 }

@@ -33,14 +33,8 @@ struct taken {
 	uint8_t found[WINDOW];
 };
 
-static void take_one(void *opaque, uint64_t page, uint64_t bits)
+static void take_one(struct taken *taken, uint64_t page, uint64_t bits)
 {
-	struct taken *taken = opaque;
-
-	assert_true(bits);
-	assert_int_equal(page % 64, 0);
-	assert_true(taken->previous == UINT64_MAX || page > taken->previous);
-	taken->previous = page;
 	for (; bits; bits &= bits - 1) {
 		uint64_t number = page + (uint64_t)__builtin_ctzll(bits);
 
@@ -49,8 +43,20 @@ static void take_one(void *opaque, uint64_t page, uint64_t bits)
 	}
 }
 
+static void take_some(void *opaque, uint64_t page, const uint64_t *bits, size_t count)
+{
+	struct taken *taken = opaque;
+
+	assert_true(count == 1 ? bits[0] : count == 64);
+	assert_int_equal(page % (64 * count), 0);
+	assert_true(taken->previous == UINT64_MAX || page > taken->previous);
+	taken->previous = page + (count - 1) * 64;
+	for (size_t i = 0; i < count; i++)
+		take_one(taken, page + i * 64, bits[i]);
+}
+
 static void check_take(struct uvf_page_set *set, unsigned window, uint64_t first, uint64_t last,
-		       bool clear)
+		       enum uvf_page_take how)
 {
 	static struct taken taken;
 
@@ -59,9 +65,9 @@ static void check_take(struct uvf_page_set *set, unsigned window, uint64_t first
 	taken.first = window_first[window] + first;
 	taken.last = window_first[window] + last;
 	taken.previous = UINT64_MAX;
-	uvf_page_set_take(set, taken.first, taken.last, clear, take_one, &taken);
+	uvf_page_set_take(set, taken.first, taken.last, how, take_some, &taken);
 	assert_memory_equal(taken.found + first, added[window] + first, last - first + 1);
-	if (clear)
+	if (how != UVF_PAGE_KEEP)
 		memset(added[window] + first, 0, last - first + 1);
 }
 
@@ -73,10 +79,11 @@ static void step(struct uvf_page_set *set)
 
 	switch (random_below(20)) {
 	case 0:
-		check_take(set, window, first, last, true);
+		check_take(set, window, first, last,
+			   random_below(2) ? UVF_PAGE_CLEAR : UVF_PAGE_CLEAR_ALONE);
 		break;
 	case 1:
-		check_take(set, window, first, last, false);
+		check_take(set, window, first, last, UVF_PAGE_KEEP);
 		break;
 	case 2:
 		uvf_page_set_add_range(set, window_first[window] + first,
@@ -99,9 +106,10 @@ static void is_its_model(void **state)
 	uvf_page_set_destroy(&set);
 }
 
-static void count_pages(void *opaque, uint64_t page, uint64_t bits)
+static void count_pages(void *opaque, uint64_t page, const uint64_t *bits, size_t count)
 {
-	*(uint64_t *)opaque += (uint64_t)__builtin_popcountll(bits);
+	for (size_t i = 0; i < count; i++)
+		*(uint64_t *)opaque += (uint64_t)__builtin_popcountll(bits[i]);
 }
 
 static void whole_slices(void **state)
@@ -110,13 +118,14 @@ static void whole_slices(void **state)
 	uint64_t count = 0, last = (1ULL << 52) - 1;
 
 	assert_int_equal(uvf_page_set_prepare(&set, 0, (3ULL << UVF_SLICE_PAGES) - 1), 0);
-	uvf_page_set_take(&set, 0, (3ULL << UVF_SLICE_PAGES) - 1, true, count_pages, &count);
+	uvf_page_set_take(&set, 0, (3ULL << UVF_SLICE_PAGES) - 1, UVF_PAGE_CLEAR, count_pages,
+			  &count);
 	assert_int_equal(count, 0);
 	uvf_page_set_add(&set, 0);
 	uvf_page_set_add(&set, last);
-	uvf_page_set_take(&set, last, last, true, count_pages, &count);
+	uvf_page_set_take(&set, last, last, UVF_PAGE_CLEAR, count_pages, &count);
 	assert_int_equal(count, 1);
-	uvf_page_set_take(&set, 0, 0, true, count_pages, &count);
+	uvf_page_set_take(&set, 0, 0, UVF_PAGE_CLEAR, count_pages, &count);
 	assert_int_equal(count, 2);
 	uvf_page_set_destroy(&set);
 }
@@ -155,11 +164,12 @@ static void *add_many(void *opaque)
 	return NULL;
 }
 
-static void see(void *opaque, uint64_t page, uint64_t bits)
+static void see(void *opaque, uint64_t page, const uint64_t *bits, size_t count)
 {
 	uint64_t *taken = opaque;
 
-	taken[page / 64] |= bits;
+	for (size_t i = 0; i < count; i++)
+		taken[page / 64 + i] |= bits[i];
 }
 
 static void take_all(struct shared *shared)
@@ -171,7 +181,7 @@ static void take_all(struct shared *shared)
 	for (unsigned i = 0; i < PAGES; i++)
 		before[i] = atomic_load(&shared->written[i]);
 	uvf_readers_wait(&shared->readers, &grace);
-	uvf_page_set_take(&shared->set, 0, PAGES - 1, true, see, taken);
+	uvf_page_set_take(&shared->set, 0, PAGES - 1, UVF_PAGE_CLEAR, see, taken);
 	grace = (struct uvf_grace){0};
 	uvf_readers_wait(&shared->readers, &grace);
 	for (unsigned i = 0; i < PAGES; i++) {
