@@ -14,13 +14,12 @@
 
 #include "wire/channel_private.h"
 
-/* Flags of a message in the buffer that was a reply and has been dealt with. */
-#define CONSUMED UINT32_MAX
-
 /* #syscalls: setsockopt */
 void uvf_channel_set_timeout(struct uvf_channel *channel, uint32_t timeout_ms)
 {
-	struct timeval time = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
+	uint32_t wait_ms =
+		channel->wait_ms && channel->wait_ms < timeout_ms ? channel->wait_ms : timeout_ms;
+	struct timeval time = {wait_ms / 1000, wait_ms % 1000 * 1000};
 
 	channel->timeout = (uint64_t)timeout_ms * 1000000;
 	setsockopt(channel->fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof(time));
@@ -38,6 +37,7 @@ int uvf_channel_new(const struct uvf_channel_config *config, struct uvf_channel 
 	channel->fd = config->fd;
 	channel->kick_fd = config->kick_fd;
 	channel->wake = -1;
+	channel->wait_ms = config->wait_ms;
 	channel->takes_requests = config->takes_requests;
 	channel->max_fds = config->max_fds < UVF_FDPASS_MAX ? config->max_fds : UVF_FDPASS_MAX;
 	channel->max_message = sizeof(struct uvf_wire_header) + config->max_payload;
@@ -209,8 +209,7 @@ static int complete(struct uvf_channel *channel, const struct uvf_wire_header *h
 	return 0;
 }
 
-/* Sorts the whole messages that have come. With the lock held. Returns 0 or a violation. */
-static int scan(struct uvf_channel *channel)
+int uvf_channel_scan(struct uvf_channel *channel)
 {
 	while (channel->end - channel->scanned >= sizeof(struct uvf_wire_header)) {
 		uint8_t *at = channel->buffer + channel->scanned;
@@ -229,7 +228,7 @@ static int scan(struct uvf_channel *channel)
 				       channel->position + channel->scanned);
 			if (ret < 0)
 				return ret;
-			header.flags = CONSUMED;
+			header.flags = UVF_CHANNEL_CONSUMED;
 			memcpy(at, &header, sizeof(header));
 		} else if (channel->takes_requests) {
 			channel->requests++;
@@ -332,7 +331,7 @@ static bool receive(struct uvf_channel *channel, int flags)
 		channel->end += (size_t)got;
 		ret = fd_count ? keep_fds(channel, fds, fd_count) : 0;
 		if (!ret)
-			ret = scan(channel);
+			ret = uvf_channel_scan(channel);
 	} else if (!got || (got != -EAGAIN && got != -EINTR)) {
 		uvf_fdpass_close(fds, fd_count);
 		ret = got == -E2BIG ? -E2BIG : -ENOTCONN;
@@ -354,7 +353,7 @@ static void take_request(struct uvf_channel *channel, struct uvf_message *messag
 	do {
 		memcpy(header, channel->buffer + channel->start, sizeof(*header));
 		channel->start += header->size;
-	} while (header->flags == CONSUMED);
+	} while (header->flags == UVF_CHANNEL_CONSUMED);
 	channel->requests--;
 	channel->taken = true;
 	message->payload = channel->buffer + channel->start - header->size + sizeof(*header);
@@ -403,7 +402,7 @@ int uvf_channel_next(struct uvf_channel *channel, enum uvf_channel_wait wait,
 
 	pthread_mutex_lock(&channel->lock);
 	channel->taken = false;
-	while (more) {
+	while (more && !channel->interrupted) {
 		if (channel->requests) {
 			take_request(channel, message);
 			ret = 1;

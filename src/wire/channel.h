@@ -32,6 +32,7 @@ struct uvf_channel_config {
 	uint32_t max_payload; /* of a message, without its header */
 	uint32_t max_fds;     /* with one message */
 	uint32_t timeout_ms;
+	uint32_t wait_ms;    /* a reader with WAIT comes back after so long; 0: timeout_ms */
 	bool takes_requests; /* else a request from the other side is a violation */
 	int kick_fd;	     /* an eventfd, written when a caller has received requests; -1: none.
 				Borrowed */
@@ -111,5 +112,40 @@ int uvf_channel_send(struct uvf_channel *channel, const struct iovec *iov, size_
 		     const int *fds, size_t fd_count, bool wait);
 /* Returns 0 when nothing is queued any more, 1 when something is, or why the channel is over. */
 int uvf_channel_flush(struct uvf_channel *channel);
+
+/* ---- A connection that goes to another process: channel_move.c ---- */
+
+/*
+ * While it is on uvf_channel_next() hands out no request: it returns 0. One that waits with POLL
+ * does so at once, one with WAIT when something comes or its time is over.
+ */
+void uvf_channel_interrupt(struct uvf_channel *channel, bool on);
+
+/* What was received and not handed out: @size bytes, and with which of them descriptors came. */
+struct uvf_channel_rest {
+	uint8_t *bytes;
+	size_t size;
+	struct uvf_rest_fd {
+		uint64_t at; /* of the last byte that it came with */
+		int fd;
+	} * fds;
+	size_t fd_count;
+};
+
+/*
+ * Copies it of a channel that is interrupted; the descriptors stay the channel's. The caller frees
+ * the arrays. Errors: -EBUSY (a call is under way, or output is queued), why it is over, -ENOMEM.
+ */
+int uvf_channel_save(struct uvf_channel *channel, struct uvf_channel_rest *rest);
+/*
+ * Puts it into a new channel, which takes the descriptors over, also on failure. Errors: -EMSGSIZE,
+ * -E2BIG, -EPROTO.
+ */
+int uvf_channel_restore(struct uvf_channel *channel, const struct uvf_channel_rest *rest);
+/*
+ * Another process has the connection: this channel is over (-ENOTCONN) without anything happening
+ * to the socket. Errors: those of socketpair(2); then nothing has changed.
+ */
+int uvf_channel_disown(struct uvf_channel *channel);
 
 #endif

@@ -8,6 +8,9 @@
 
 #include "wire/channel.h"
 
+/* Flags of a message in the buffer that was a reply and has been dealt with. */
+#define UVF_CHANNEL_CONSUMED UINT32_MAX
+
 /* A caller that waits for its reply; on its stack. */
 struct uvf_waiter {
 	struct uvf_waiter *next;
@@ -36,6 +39,7 @@ struct uvf_channel {
 	int kick_fd;
 	bool takes_requests;
 	uint32_t max_fds;
+	uint32_t wait_ms;
 	size_t max_message;
 	atomic_uint references;
 	_Atomic uint64_t timeout; /* ns */
@@ -44,10 +48,11 @@ struct uvf_channel {
 	pthread_cond_t
 		changed; /* the role is free, a caller is done, a request is there, or over */
 	int lost;
-	bool receiving; /* somebody has the role: `end` grows, nothing else moves */
-	bool polling;	/* a reader without the role waits for bytes, or for `wake` */
-	int wake;	/* eventfd, made for the first such reader; -1 */
-	bool taken;	/* the bytes before `start` are a request that somebody reads */
+	bool interrupted; /* next() hands nothing out */
+	bool receiving;	  /* somebody has the role: `end` grows, nothing else moves */
+	bool polling;	  /* a reader without the role waits for bytes, or for `wake` */
+	int wake;	  /* eventfd, made for the first such reader; -1 */
+	bool taken;	  /* the bytes before `start` are a request that somebody reads */
 	uint8_t *buffer;
 	size_t capacity;
 	size_t start;	   /* of what next() has not yet seen */
@@ -69,5 +74,7 @@ struct uvf_channel {
 
 /* With the lock held. */
 void uvf_channel_lose(struct uvf_channel *channel, int error);
+/* Sorts the whole messages that have come. With the lock held. Returns 0 or a violation. */
+int uvf_channel_scan(struct uvf_channel *channel);
 
 #endif

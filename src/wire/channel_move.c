@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A connection that goes to another process: what has been received of it goes along. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "wire/channel_private.h"
+
+/* #syscalls: write */
+void uvf_channel_interrupt(struct uvf_channel *channel, bool on)
+{
+	uint64_t one = 1;
+	ssize_t written = 0;
+
+	pthread_mutex_lock(&channel->lock);
+	channel->interrupted = on;
+	if (on && channel->polling)
+		written = write(channel->wake, &one, sizeof(one));
+	(void)written; /* it can only be full: then it is readable */
+	pthread_cond_broadcast(&channel->changed);
+	pthread_mutex_unlock(&channel->lock);
+}
+
+/* ---- Out ---- */
+
+/* Appends [from, from + size) of the buffer, and the descriptors that came with it. */
+static void append(const struct uvf_channel *channel, size_t from, size_t size,
+		   struct uvf_channel_rest *rest)
+{
+	uint64_t first = channel->position + from;
+
+	if (size)
+		memcpy(rest->bytes + rest->size, channel->buffer + from, size);
+	for (size_t i = 0; i < channel->fd_count; i++) {
+		const struct uvf_received_fd *received = &channel->fds[i];
+
+		if (received->position >= first && received->position - first < size)
+			rest->fds[rest->fd_count++] = (struct uvf_rest_fd){
+				.at = rest->size + (received->position - first),
+				.fd = received->fd,
+			};
+	}
+	rest->size += size;
+}
+
+/* Requests, and the beginning of a message. With the lock held. */
+static void copy_rest(const struct uvf_channel *channel, struct uvf_channel_rest *rest)
+{
+	size_t at = channel->start;
+
+	while (at < channel->scanned) {
+		struct uvf_wire_header header;
+
+		memcpy(&header, channel->buffer + at, sizeof(header));
+		if (header.flags != UVF_CHANNEL_CONSUMED)
+			append(channel, at, header.size, rest);
+		at += header.size;
+	}
+	append(channel, at, channel->end - at, rest);
+}
+
+static bool has_output(struct uvf_channel *channel)
+{
+	bool output;
+
+	pthread_mutex_lock(&channel->send_lock);
+	output = channel->output;
+	pthread_mutex_unlock(&channel->send_lock);
+	return output;
+}
+
+int uvf_channel_save(struct uvf_channel *channel, struct uvf_channel_rest *rest)
+{
+	int ret = 0;
+
+	*rest = (struct uvf_channel_rest){0};
+	if (has_output(channel))
+		return -EBUSY;
+	pthread_mutex_lock(&channel->lock);
+	if (channel->lost)
+		ret = channel->lost;
+	else if (!channel->interrupted || channel->receiving || channel->waiters)
+		ret = -EBUSY;
+	if (!ret) {
+		rest->bytes = malloc(channel->end - channel->start + 1);
+		rest->fds = calloc(channel->fd_count + 1, sizeof(*rest->fds));
+		if (rest->bytes && rest->fds)
+			copy_rest(channel, rest);
+		else
+			ret = -ENOMEM;
+	}
+	pthread_mutex_unlock(&channel->lock);
+	if (ret) {
+		free(rest->bytes);
+		free(rest->fds);
+		*rest = (struct uvf_channel_rest){0};
+	}
+	return ret;
+}
+
+/* ---- In ---- */
+
+static int put_rest(struct uvf_channel *channel, const struct uvf_channel_rest *rest)
+{
+	if (rest->size > 2 * channel->max_message)
+		return -EMSGSIZE;
+	if (rest->fd_count > channel->fd_capacity)
+		return -E2BIG;
+	for (size_t i = 0; i < rest->fd_count; i++)
+		if (rest->fds[i].at >= rest->size)
+			return -EPROTO;
+	if (rest->size)
+		memcpy(channel->buffer, rest->bytes, rest->size);
+	channel->end = rest->size;
+	for (size_t i = 0; i < rest->fd_count; i++)
+		channel->fds[i] = (struct uvf_received_fd){
+			.position = rest->fds[i].at,
+			.fd = rest->fds[i].fd,
+		};
+	channel->fd_count = rest->fd_count;
+	return uvf_channel_scan(channel);
+}
+
+int uvf_channel_restore(struct uvf_channel *channel, const struct uvf_channel_rest *rest)
+{
+	int ret;
+
+	pthread_mutex_lock(&channel->lock);
+	ret = put_rest(channel, rest);
+	/* It closes those that it has. */
+	for (size_t i = 0; ret && !channel->fd_count && i < rest->fd_count; i++)
+		close(rest->fds[i].fd);
+	pthread_mutex_unlock(&channel->lock);
+	return ret;
+}
+
+/*
+ * Another socket takes the place of the connection, under the same number: whatever is done to the
+ * channel from here on, its end included, doesn't reach the other process.
+ * #syscalls: dup3 close
+ */
+int uvf_channel_disown(struct uvf_channel *channel)
+{
+	int pair[2], ret = 0;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	if (dup3(pair[0], channel->fd, O_CLOEXEC) < 0)
+		ret = -errno;
+	close(pair[0]);
+	close(pair[1]);
+	if (!ret)
+		uvf_channel_fail(channel, -ENOTCONN);
+	return ret;
+}
