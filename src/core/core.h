@@ -114,6 +114,57 @@ int uvf_device_logging_check(uint64_t page_size,
 			     const struct vfio_device_feature_dma_logging_range *ranges,
 			     uint32_t count);
 
+/*
+ * ---- What a driver holds of a device, given to a device of another process ----
+ *
+ * All of it of a device that is in STOP or STOP_COPY (here) or STOP (there). What is given up here
+ * can be taken back by the same calls.
+ */
+
+/* Whether it can be given away. Errors, with the reason: -ENOTTY, -EOPNOTSUPP, -EBUSY. */
+int uvf_device_can_hand_over(struct uvf_device *dev, struct uvf_error *error);
+
+/* The file that the driver may have mapped; -1: there is none. Borrowed. */
+int uvf_device_memory_fd(const struct uvf_device *dev);
+/*
+ * From now on @fd, which stays the caller's, is the device's memory, with what is in it; addresses
+ * and descriptors' numbers stay. @oldp, which may be NULL, gets what it was. Errors: -ENOENT (it
+ * has no memory), -EINVAL (@fd is of another size, or not sealed), -EMFILE, -ENOMEM.
+ */
+int uvf_device_adopt_memory(struct uvf_device *dev, int fd, int *oldp);
+/*
+ * A file like the device's memory, sealed, for it to adopt; empty, until it is filled with a copy
+ * of what is in the device's: as well as that goes while somebody writes to it.
+ */
+int uvf_device_new_memory(struct uvf_device *dev, int *fdp);
+int uvf_device_copy_memory(struct uvf_device *dev, int fd);
+
+/* The eventfds of its regions, each once, at most @max: how many there are. Borrowed. */
+size_t uvf_device_io_fds(const struct uvf_device *dev, int *fds, size_t max);
+/* Puts others in their places, which stay the caller's. Errors: -EINVAL (not that many). */
+int uvf_device_replace_io_fds(struct uvf_device *dev, const int *fds, size_t count);
+/* The same, with new ones. */
+int uvf_device_renew_io_fds(struct uvf_device *dev);
+
+/* A vector of an index that is enabled. */
+struct uvf_irq_handover {
+	uint32_t index, vector;
+	int trigger, unmask; /* eventfds; -1: none */
+	bool masked, pending, asserted;
+};
+/*
+ * All vectors, with copies of their eventfds. From here on nobody waits for unmask eventfds here.
+ * Errors: -EMFILE, -ENOMEM: what was given so far is in *@irqsp.
+ */
+int uvf_device_give_irqs(struct uvf_device *dev, struct uvf_irq_handover **irqsp, size_t *countp);
+/* Whether all of them are there and can be set. Errors: -EINVAL. */
+int uvf_device_check_irqs(struct uvf_device *dev, const struct uvf_irq_handover *irqs,
+			  size_t count);
+/* Sets them as they were, without a signal; the descriptors are duplicated. */
+int uvf_device_take_irqs(struct uvf_device *dev, const struct uvf_irq_handover *irqs, size_t count);
+/* Closes the descriptors. */
+void uvf_irq_handover_free(struct uvf_irq_handover *irqs, size_t count);
+
 /* For who makes mappings: 0, or the error that this one is refused with. NULL injector: 0. */
 int uvf_injector_map(struct uvf_injector *injector, uvf_iova_t iova, uint64_t size);
 

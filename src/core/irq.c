@@ -220,7 +220,7 @@ bool uvf_irq_enabled(struct uvf_device *dev, uint32_t index)
  * /proc would tell exactly, but it can't be reached from everywhere that a device is served.
  * #syscalls: fstat newfstatat
  */
-static bool is_eventfd(int fd)
+bool uvf_is_eventfd(int fd)
 {
 	struct stat info;
 
@@ -232,7 +232,7 @@ static int duplicate_eventfd(int fd)
 {
 	int copy;
 
-	if (!is_eventfd(fd))
+	if (!uvf_is_eventfd(fd))
 		return fcntl(fd, F_GETFD) < 0 ? -EBADF : -EINVAL;
 	copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	return copy < 0 ? -errno : copy;
@@ -256,7 +256,7 @@ static void vector_set_trigger(struct irq_index *irq, struct irq_vector *vector,
 		close(old);
 }
 
-static void index_changed(struct uvf_device *dev, uint32_t index)
+void uvf_irq_index_changed(struct uvf_device *dev, uint32_t index)
 {
 	if (dev->layer_ops && dev->layer_ops->irq_changed)
 		dev->layer_ops->irq_changed(dev, index);
@@ -287,7 +287,7 @@ void uvf_device_disable_irqs(struct uvf_device *dev)
 			dev->ops->set_irqs(dev, &none);
 		} else if (atomic_load(&dev->irqs[i]->enabled)) {
 			index_disable(dev, dev->irqs[i]);
-			index_changed(dev, i);
+			uvf_irq_index_changed(dev, i);
 		}
 	}
 }
@@ -430,7 +430,7 @@ static int irq_set(struct uvf_device *dev, struct irq_index *irq, const struct u
 	else
 		ret = set_masks(dev, irq, set);
 	if (!ret)
-		index_changed(dev, set->index);
+		uvf_irq_index_changed(dev, set->index);
 	/* Whether the driver follows may be another now. */
 	if (irq->remap)
 		uvf_remap_poke(irq->remap);
