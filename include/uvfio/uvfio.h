@@ -7,6 +7,7 @@
 #include <uvfio/device.h>
 #include <uvfio/dirty.h>
 #include <uvfio/dma.h>
+#include <uvfio/handover.h>
 #include <uvfio/inject.h>
 #include <uvfio/iommu.h>
 #include <uvfio/migration.h>

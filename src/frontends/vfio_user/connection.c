@@ -30,6 +30,9 @@
  */
 #define MAX_WINDOWS (16ULL << 40)
 
+/* How long it takes at most until an idle session that can be moved is ready for that. */
+#define MOVABLE_WAIT_MS 1000
+
 int uvf_connection_new(struct uvf_server *server, int fd, bool blocking,
 		       struct uvf_connection **connectionp)
 {
@@ -42,6 +45,7 @@ int uvf_connection_new(struct uvf_server *server, int fd, bool blocking,
 		.max_payload = max_payload > MIN_PAYLOAD ? max_payload : MIN_PAYLOAD,
 		.max_fds = config->max_msg_fds,
 		.timeout_ms = config->client_timeout_ms,
+		.wait_ms = config->movable ? MOVABLE_WAIT_MS : 0,
 		.takes_requests = true,
 		.kick_fd = blocking ? -1 : server->kick,
 	};
@@ -145,7 +149,7 @@ static bool migrates(struct uvf_device *dev)
 	return uvf_migration_flags(dev) || uvf_device_can_log(dev);
 }
 
-static void agree(struct uvf_connection *connection, struct uvf_wire_capabilities *ours)
+void uvf_connection_agree(struct uvf_connection *connection, struct uvf_wire_capabilities *ours)
 {
 	const struct uvf_server_config *config = &connection->server->config;
 	const struct uvf_wire_capabilities *client = &connection->client;
@@ -174,27 +178,21 @@ static void agree(struct uvf_connection *connection, struct uvf_wire_capabilitie
 	connection->max_bitmap_size = ours->max_bitmap_size;
 }
 
-/* socketpair of a stream, which is all that the sandbox allows. #syscalls: close */
-static int make_twin(struct uvf_connection *connection, int *client_end)
+int uvf_connection_set_twin(struct uvf_connection *connection, int fd)
 {
 	const struct uvf_server_config *config = &connection->server->config;
 	struct uvf_channel_config channel = {
+		.fd = fd,
 		.max_payload =
 			(uint32_t)sizeof(struct uvf_wire_dma_access) + config->max_data_xfer_size,
 		.timeout_ms = config->client_timeout_ms,
 		.kick_fd = -1,
 	};
 	struct uvf_channel *twin;
-	int pair[2], ret;
+	int ret = uvf_channel_new(&channel, &twin);
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-		return -errno;
-	channel.fd = pair[0];
-	ret = uvf_channel_new(&channel, &twin);
-	if (ret) {
-		close(pair[1]);
+	if (ret)
 		return ret;
-	}
 	/* Who stops the server ends it, or has ended the session before this. */
 	pthread_mutex_lock(&connection->server->lock);
 	connection->twin = twin;
@@ -202,21 +200,42 @@ static int make_twin(struct uvf_connection *connection, int *client_end)
 	if (ret)
 		uvf_channel_fail(twin, ret);
 	pthread_mutex_unlock(&connection->server->lock);
-	*client_end = pair[1];
 	return 0;
 }
 
-/* Opens the device for this client, with an empty address space. */
-static int open_device(struct uvf_connection *connection, uint64_t max_dma_maps)
+/* socketpair of a stream, which is all that the sandbox allows. #syscalls: close */
+static int make_twin(struct uvf_connection *connection, int *client_end)
 {
-	struct uvf_server *server = connection->server;
+	int pair[2], ret;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	ret = uvf_connection_set_twin(connection, pair[0]);
+	if (ret)
+		close(pair[1]);
+	else
+		*client_end = pair[1];
+	return ret;
+}
+
+int uvf_connection_new_space(struct uvf_connection *connection, uint64_t max_dma_maps)
+{
+	const struct uvf_server *server = connection->server;
 	struct uvf_address_space_config space = {
 		.page_sizes = server->config.page_sizes,
 		.max_mappings = max_dma_maps,
 		.max_files = server->config.max_dma_files,
 		.max_windows = MAX_WINDOWS,
 	};
-	int ret = uvf_address_space_new(&space, &connection->space);
+
+	return uvf_address_space_new(&space, &connection->space);
+}
+
+/* Opens the device for this client. */
+static int open_device(struct uvf_connection *connection, uint64_t max_dma_maps)
+{
+	struct uvf_server *server = connection->server;
+	int ret = uvf_connection_new_space(connection, max_dma_maps);
 
 	if (ret)
 		return ret;
@@ -253,7 +272,7 @@ static int negotiate(struct uvf_connection *connection, const struct uvf_wire_re
 	ret = uvf_wire_capabilities_decode(request->data, request->data_size, &connection->client);
 	if (ret < 0)
 		return ret;
-	agree(connection, &ours);
+	uvf_connection_agree(connection, &ours);
 	ret = write_version(&request->version, &ours, reply);
 	if (ret < 0)
 		return ret;
@@ -327,8 +346,9 @@ static void log_end(struct uvf_connection *connection, int error)
 
 int uvf_connection_serve(struct uvf_connection *connection, bool wait)
 {
-	enum uvf_channel_wait first = wait ? UVF_CHANNEL_WAIT : UVF_CHANNEL_NOW;
-	enum uvf_channel_wait next = wait ? UVF_CHANNEL_WAIT : UVF_CHANNEL_QUEUED;
+	enum uvf_channel_wait blocking = connection->movable ? UVF_CHANNEL_POLL : UVF_CHANNEL_WAIT;
+	enum uvf_channel_wait first = wait ? blocking : UVF_CHANNEL_NOW;
+	enum uvf_channel_wait next = wait ? blocking : UVF_CHANNEL_QUEUED;
 	struct uvf_message message;
 	int handled = 0, ret = 0;
 

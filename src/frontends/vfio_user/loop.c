@@ -84,7 +84,7 @@ static void drain(int fd)
 }
 
 /* #syscalls: write */
-static void kick(struct uvf_server *server)
+void uvf_server_kick(struct uvf_server *server)
 {
 	uint64_t one = 1;
 	ssize_t put = write(server->kick, &one, sizeof(one));
@@ -122,6 +122,7 @@ static bool is_busy(struct uvf_server *server)
 		poll_fd.fd = uvf_channel_fd(server->connection->channel);
 		busy = poll(&poll_fd, 1, 0) == 0;
 	}
+	busy |= server->reserved;
 	pthread_mutex_unlock(&server->lock);
 	return busy;
 }
@@ -159,9 +160,15 @@ static void begin(struct uvf_server *server, int fd)
 		return;
 	}
 	pthread_mutex_lock(&server->lock);
-	server->connection = connection;
+	/* Somebody else may be expected since it was looked at. */
+	if (!server->reserved) {
+		server->connection = connection;
+		connection = NULL;
+	}
 	pthread_cond_broadcast(&server->changed);
 	pthread_mutex_unlock(&server->lock);
+	if (connection)
+		uvf_connection_free(connection);
 }
 
 /* #syscalls: recvfrom */
@@ -170,7 +177,7 @@ static bool is_idle(struct uvf_server *server)
 	bool idle;
 
 	pthread_mutex_lock(&server->lock);
-	idle = !server->connection;
+	idle = !server->connection && !server->reserved;
 	pthread_mutex_unlock(&server->lock);
 	return idle;
 }
@@ -311,7 +318,7 @@ static int serve(struct uvf_server *server)
 	}
 	/* Those that are left are no event of the socket. */
 	if (ret == UVF_REQUESTS_AT_ONCE)
-		kick(server);
+		uvf_server_kick(server);
 	deadline = uvf_connection_deadline(connection);
 	if (deadline && uvf_now_ns() >= deadline) {
 		uvf_server_log(server, UVF_LOG_WARNING, "the client owes something for too long");
@@ -395,6 +402,8 @@ static void serve_until_gone(struct uvf_connection *connection)
 		deadline = uvf_connection_deadline(connection);
 		if (ret >= 0 && deadline && uvf_now_ns() >= deadline)
 			ret = -ETIMEDOUT;
+		if (ret >= 0)
+			uvf_suspension_point(connection);
 	} while (ret >= 0);
 }
 
@@ -416,9 +425,10 @@ static void *worker_main(void *opaque)
 		uvf_connection_close(connection);
 		pthread_mutex_lock(&server->lock);
 		server->connection = NULL;
+		uvf_suspension_end(server);
 		pthread_mutex_unlock(&server->lock);
 		uvf_connection_free(connection);
-		kick(server);
+		uvf_server_kick(server);
 		pthread_mutex_lock(&server->lock);
 	}
 	pthread_mutex_unlock(&server->lock);
@@ -462,7 +472,7 @@ void uvf_server_stop(struct uvf_server *server)
 	}
 	pthread_cond_broadcast(&server->changed);
 	pthread_mutex_unlock(&server->lock);
-	kick(server);
+	uvf_server_kick(server);
 	pthread_join(server->acceptor, NULL);
 	pthread_join(server->worker, NULL);
 	/* One that came in between. */

@@ -18,14 +18,14 @@
 enum layout { LAYOUT_UNKNOWN, LAYOUT_SPECIFIED, LAYOUT_COUNT32 };
 
 /* The channels live on while the memory does; all calls on them then fail. */
-struct remote {
+struct uvf_remote {
 	struct uvf_channel *channel; /* of the connection */
 	struct uvf_channel *calls;   /* for our requests: the same, or the twin */
 	size_t max_count;
 	_Atomic int layout;
 };
 
-static int call(struct remote *remote, struct uvf_call *uvf_call)
+static int call(struct uvf_remote *remote, struct uvf_call *uvf_call)
 {
 	bool refused;
 	int ret = uvf_channel_call(remote->calls, uvf_call, &refused);
@@ -36,7 +36,7 @@ static int call(struct remote *remote, struct uvf_call *uvf_call)
 	return ret;
 }
 
-static int violation(struct remote *remote)
+static int violation(struct uvf_remote *remote)
 {
 	uvf_channel_fail(remote->calls, -EPROTO);
 	uvf_channel_fail(remote->channel, -EPROTO);
@@ -52,7 +52,7 @@ static bool is_zero(const uint8_t *bytes, size_t size)
  * What a read's reply says of the layout: bytes where the count's high half is are data of the one,
  * bytes in the last 4 are data of the other.
  */
-static void learn(struct remote *remote, uint32_t high, const uint8_t *data, size_t count)
+static void learn(struct uvf_remote *remote, uint32_t high, const uint8_t *data, size_t count)
 {
 	size_t tail = count < 4 ? count : 4;
 
@@ -65,7 +65,7 @@ static void learn(struct remote *remote, uint32_t high, const uint8_t *data, siz
 }
 
 /* One message. @high is what came in the high half of the count. */
-static int read_message(struct remote *remote, uint64_t address, uint8_t *buf, size_t count,
+static int read_message(struct uvf_remote *remote, uint64_t address, uint8_t *buf, size_t count,
 			uint32_t *high)
 {
 	struct uvf_wire_dma_access request = {address, count}, reply;
@@ -94,7 +94,7 @@ static int read_message(struct remote *remote, uint64_t address, uint8_t *buf, s
  * Both ends of what came are zero, but not all of it. Its first byte that isn't is at @buf[at] for
  * one layout, 4 further on for the other: four bytes read from that place settle it.
  */
-static int settle(struct remote *remote, uint64_t address, const uint8_t *buf, size_t count)
+static int settle(struct uvf_remote *remote, uint64_t address, const uint8_t *buf, size_t count)
 {
 	uint8_t probe[4];
 	uint32_t high;
@@ -111,7 +111,7 @@ static int settle(struct remote *remote, uint64_t address, const uint8_t *buf, s
 	return ret;
 }
 
-static int read_one(struct remote *remote, uint64_t address, uint8_t *buf, size_t count)
+static int read_one(struct uvf_remote *remote, uint64_t address, uint8_t *buf, size_t count)
 {
 	uint32_t high;
 	int ret = read_message(remote, address, buf, count, &high);
@@ -126,8 +126,8 @@ static int read_one(struct remote *remote, uint64_t address, uint8_t *buf, size_
 	return 0;
 }
 
-static int write_message(struct remote *remote, uint64_t address, const uint8_t *buf, size_t count,
-			 int layout)
+static int write_message(struct uvf_remote *remote, uint64_t address, const uint8_t *buf,
+			 size_t count, int layout)
 {
 	struct uvf_wire_dma_access request = {address, count}, reply = {0};
 	static const uint8_t padding[4];
@@ -169,7 +169,7 @@ static int write_message(struct remote *remote, uint64_t address, const uint8_t 
  * Not knowing the layout: what is there is read first, which settles it unless all is zero; then a
  * write is tried and read back. It never leaves the range that is being written.
  */
-static int write_one(struct remote *remote, uint64_t address, const uint8_t *buf, size_t count)
+static int write_one(struct uvf_remote *remote, uint64_t address, const uint8_t *buf, size_t count)
 {
 	uint8_t *before;
 	int ret;
@@ -200,7 +200,7 @@ out:
 
 static int remote_read(void *opaque, uint64_t offset, void *buf, size_t count)
 {
-	struct remote *remote = opaque;
+	struct uvf_remote *remote = opaque;
 	int ret = 0;
 
 	while (count && !ret) {
@@ -216,7 +216,7 @@ static int remote_read(void *opaque, uint64_t offset, void *buf, size_t count)
 
 static int remote_write(void *opaque, uint64_t offset, const void *buf, size_t count)
 {
-	struct remote *remote = opaque;
+	struct uvf_remote *remote = opaque;
 	int ret = 0;
 
 	while (count && !ret) {
@@ -232,7 +232,7 @@ static int remote_write(void *opaque, uint64_t offset, const void *buf, size_t c
 
 static void remote_release(void *opaque)
 {
-	struct remote *remote = opaque;
+	struct uvf_remote *remote = opaque;
 
 	uvf_channel_put(remote->channel);
 	uvf_channel_put(remote->calls);
@@ -245,11 +245,25 @@ static const struct uvf_memory_remote_ops ops = {
 	.release = remote_release,
 };
 
+uint8_t uvf_remote_layout(const struct uvf_connection *connection)
+{
+	return connection->remote ? (uint8_t)connection->remote_reader->layout : LAYOUT_UNKNOWN;
+}
+
+int uvf_remote_set_layout(struct uvf_connection *connection, uint8_t layout)
+{
+	if (layout > LAYOUT_COUNT32)
+		return -EINVAL;
+	if (connection->remote)
+		connection->remote_reader->layout = layout;
+	return 0;
+}
+
 int uvf_remote_memory_new(struct uvf_connection *connection, struct uvf_memory **memoryp)
 {
 	struct uvf_channel *calls = connection->twin ? connection->twin : connection->channel;
 	const struct uvf_server_config *config = &connection->server->config;
-	struct remote *remote = calloc(1, sizeof(*remote));
+	struct uvf_remote *remote = calloc(1, sizeof(*remote));
 	int ret;
 
 	if (!remote)
@@ -263,5 +277,7 @@ int uvf_remote_memory_new(struct uvf_connection *connection, struct uvf_memory *
 	ret = uvf_memory_new_remote(&ops, remote, memoryp);
 	if (ret)
 		remote_release(remote);
+	else
+		connection->remote_reader = remote;
 	return ret;
 }

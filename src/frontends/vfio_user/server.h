@@ -8,6 +8,9 @@
  *   requests.c    what each command does
  *   features.c    of them, DEVICE_FEATURE and the data of a migration
  *   remote.c      the client's memory that comes without a file
+ *   suspend.c     a session that stands still, goes on, or has gone to another server
+ *   offer.c       what another server needs to go on with a session
+ *   adopt.c       a session that comes from another server
  *
  * Threads, when it has its own: the acceptor runs the event loop (connecting clients, refusals),
  * the other blocks in its client's socket. Embedded, the caller's thread does both.
@@ -34,15 +37,26 @@ struct uvf_connection {
 	struct uvf_channel *twin; /* for our requests, where the client wants that; or NULL */
 	struct uvf_address_space *space;
 	struct uvf_memory *remote; /* what the client maps without a file; made when first needed */
+	struct uvf_remote *remote_reader; /* that memory's, which keeps it */
 	struct uvf_wire_capabilities client;
 	bool negotiated;
 	uint64_t since;	   /* of connecting, ns */
 	bool blocking;	   /* on a thread of its own */
+	bool movable;	   /* it can be suspended at once: its thread waits by polling */
 	bool output_waits; /* replies are queued that the client doesn't read */
 	uint64_t output_since;
 	uint64_t max_bitmap_size; /* of a report of the device's dirty log */
 	uint8_t *reply;		  /* header, fixed part and data */
 	size_t reply_capacity;
+};
+
+/* Where a session of this server stands that is to go to another. */
+enum uvf_suspension {
+	UVF_NOT_SUSPENDED,
+	UVF_TO_BE_MOVABLE, /* its thread is asked to wait by polling */
+	UVF_MOVABLE,
+	UVF_TO_BE_SUSPENDED,
+	UVF_SUSPENDED, /* its thread waits for this to change */
 };
 
 struct uvf_candidate {
@@ -65,11 +79,16 @@ struct uvf_server {
 
 	struct uvf_candidate candidates[UVF_SERVER_CANDIDATES];
 
-	pthread_mutex_t lock; /* connection, its twin, stopping: between the two threads */
+	pthread_mutex_t lock; /* connection, its twin, stopping, suspension, reserved */
 	pthread_cond_t changed;
 	struct uvf_connection *connection;
 	bool stopping;
 	bool threaded;
+	enum uvf_suspension suspension; /* of `connection` */
+	uint64_t sessions_ended;
+	struct uvf_offer *offer;       /* what was described of it last; NULL */
+	bool reserved;		       /* for a session that comes from another server */
+	struct uvf_adoption *adoption; /* that session; NULL */
 	pthread_t acceptor, worker;
 };
 
@@ -77,7 +96,17 @@ struct uvf_server {
 int uvf_server_bind(struct uvf_server *server, struct uvf_error *error);
 void uvf_server_unbind(struct uvf_server *server);
 
+/* suspend.c. Between requests, by the session's thread: stands still while that is wanted. */
+void uvf_suspension_point(struct uvf_connection *connection);
+/* The session is over, with the lock held. */
+void uvf_suspension_end(struct uvf_server *server);
+/* offer.c */
+void uvf_offer_free(struct uvf_offer *offer);
+/* adopt.c: whatever was adopted and isn't served. */
+void uvf_adoption_undo(struct uvf_server *server);
+
 /* loop.c */
+void uvf_server_kick(struct uvf_server *server);
 int uvf_server_loop_init(struct uvf_server *server);
 void uvf_server_loop_destroy(struct uvf_server *server);
 
@@ -95,6 +124,12 @@ void uvf_connection_free(struct uvf_connection *connection);
 int uvf_connection_serve(struct uvf_connection *connection, bool wait);
 /* When the client must have done what it owes (ns); 0: it owes nothing. */
 uint64_t uvf_connection_deadline(struct uvf_connection *connection);
+/* @fd, taken over, is for our requests from now on. Errors: -ENOMEM, why the session is over. */
+int uvf_connection_set_twin(struct uvf_connection *connection, int fd);
+/* What this server's client was told, or would be, given what it has told us. */
+void uvf_connection_agree(struct uvf_connection *connection, struct uvf_wire_capabilities *ours);
+/* An empty address space, by @max_dma_maps and the configuration. */
+int uvf_connection_new_space(struct uvf_connection *connection, uint64_t max_dma_maps);
 /* Answers @header with an error, on a socket that isn't served. */
 void uvf_connection_refuse(int fd, const struct uvf_wire_header *header, int error);
 
@@ -121,6 +156,9 @@ int uvf_request_mig_data_write(struct uvf_connection *connection,
 			       const struct uvf_wire_request *request, struct uvf_reply *reply);
 
 /* remote.c */
+/* What has been learnt of how the client lays out messages, for who goes on. Errors: -EINVAL. */
+uint8_t uvf_remote_layout(const struct uvf_connection *connection);
+int uvf_remote_set_layout(struct uvf_connection *connection, uint8_t layout);
 int uvf_remote_memory_new(struct uvf_connection *connection, struct uvf_memory **memoryp);
 
 void uvf_server_log(const struct uvf_server *server, enum uvf_log_level level, const char *format,
