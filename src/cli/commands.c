@@ -17,7 +17,9 @@
 struct asked {
 	const struct faults *faults;
 	struct uvf_run *run;
+	const struct commands_place *place;
 	const char *operand; /* "" where there is none */
+	bool *given;
 };
 
 /* Each gives its result, or NULL with the reason. */
@@ -86,6 +88,31 @@ static struct json_object *run_request(const struct asked *asked, struct uvf_err
 	return NULL;
 }
 
+static struct json_object *move(const struct asked *asked, bool out, struct uvf_error *error)
+{
+	size_t nth;
+
+	if (!asked->place->moves) {
+		uvf_fail(error, -ENOTTY, "no driver outside has a device of this program");
+		return NULL;
+	}
+	if (faults_find(asked->faults, asked->operand, &nth, error) ||
+	    moves_begin(asked->place->moves, nth, out, asked->place->connection, error))
+		return NULL;
+	*asked->given = true;
+	return json_object_new_boolean(true);
+}
+
+static struct json_object *run_migrate_in(const struct asked *asked, struct uvf_error *error)
+{
+	return move(asked, false, error);
+}
+
+static struct json_object *run_migrate_out(const struct asked *asked, struct uvf_error *error)
+{
+	return move(asked, true, error);
+}
+
 struct json_object *commands_stats(struct uvf_run *run)
 {
 	struct uvf_run_stat *stats = calloc(MAX_STATS, sizeof(*stats));
@@ -142,6 +169,10 @@ static const struct command {
 	{"help", NO_OPERAND, "", "The commands", run_help},
 	{"inject", NEEDS_OPERAND, "SPEC", "Asks for a fault", run_inject},
 	{"list", NO_OPERAND, "", "The faults, and how often they hit", run_list},
+	{"migrate-in", MAY_HAVE_OPERAND, "[DEVICE]", "For uvfio migrate: takes a device over",
+	 run_migrate_in},
+	{"migrate-out", MAY_HAVE_OPERAND, "[DEVICE]", "For uvfio migrate: gives a device away",
+	 run_migrate_out},
 	{"request", MAY_HAVE_OPERAND, "[DEVICE]", "Asks the program for a device back",
 	 run_request},
 	{"stats", NO_OPERAND, "", "The program's calls and how long they took", run_stats},
@@ -206,9 +237,15 @@ static struct json_object *run_line(struct asked *asked, const char *line, struc
 	return command->run(asked, error);
 }
 
-struct json_object *commands_run(const struct faults *faults, struct uvf_run *run, const char *line)
+struct json_object *commands_run(const struct commands_place *place, const char *line, bool *given)
 {
-	struct asked asked = {.faults = faults, .run = run, .operand = ""};
+	struct asked asked = {
+		.faults = place->faults,
+		.run = place->run,
+		.place = place,
+		.operand = "",
+		.given = given,
+	};
 	struct json_object *answer = json_object_new_object();
 	struct uvf_error error = {""};
 	struct json_object *result = run_line(&asked, line, &error);

@@ -34,6 +34,7 @@ struct control {
 	struct sockaddr_un address;
 	const struct faults *faults;
 	struct uvf_run *run;
+	struct moves *moves; /* NULL: nothing here can be moved */
 	int listener, stop;
 	int spare; /* base/accept.h */
 	bool started;
@@ -160,10 +161,17 @@ static bool accept_client(struct control *control)
 	return true;
 }
 
-/* All of it, or the client is too slow. #syscalls: sendto */
-static bool answer(const struct control *control, const struct client *client, const char *line)
+/* All of it, or the client is too slow. *@given: the connection is a mover's. #syscalls: sendto */
+static bool answer(const struct control *control, const struct client *client, const char *line,
+		   bool *given)
 {
-	struct json_object *object = commands_run(control->faults, control->run, line);
+	const struct commands_place place = {
+		.faults = control->faults,
+		.run = control->run,
+		.moves = control->moves,
+		.connection = client->fd,
+	};
+	struct json_object *object = commands_run(&place, line, given);
 	const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_NOSLASHESCAPE);
 	size_t length = strlen(text);
 	bool sent = send(client->fd, text, length, MSG_NOSIGNAL | MSG_MORE) == (ssize_t)length &&
@@ -177,11 +185,13 @@ static bool answer(const struct control *control, const struct client *client, c
 static bool answer_lines(const struct control *control, struct client *client)
 {
 	char *begin = client->line, *end;
+	bool given = false;
 
 	while ((end = memchr(begin, '\n', client->have - (size_t)(begin - client->line)))) {
 		*end = '\0';
 		/* A byte 0 inside would end the line early. */
-		if (strlen(begin) != (size_t)(end - begin) || !answer(control, client, begin))
+		if (strlen(begin) != (size_t)(end - begin) ||
+		    !answer(control, client, begin, &given) || given)
 			return false;
 		begin = end + 1;
 	}
@@ -226,6 +236,11 @@ static void *control_thread(void *opaque)
 				serve_client(control, &control->clients[i]);
 		accepts = !fds[1].revents || accept_client(control);
 	}
+}
+
+void control_set_moves(struct control *control, struct moves *moves)
+{
+	control->moves = moves;
 }
 
 int control_start(struct control *control, struct uvf_run *run)

@@ -13,6 +13,7 @@
 #include <uvfio/run.h>
 
 #include "cli/faults.h"
+#include "cli/move.h"
 
 #define CONTROL_MAX_LINE    1024
 #define CONTROL_MAX_CLIENTS 16
@@ -27,6 +28,8 @@ int control_new(const char *path, const struct faults *faults, struct control **
 		struct uvf_error *error);
 /* Answers from here on, on a thread. @run: NULL where no program runs. Errors: -EAGAIN. */
 int control_start(struct control *control, struct uvf_run *run);
+/* Lets devices be moved, in the order of the faults' targets; before it is started. */
+void control_set_moves(struct control *control, struct moves *moves);
 /* Ends the thread, removes the socket. NULL: nothing. */
 void control_free(struct control *control);
 

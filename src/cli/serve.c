@@ -34,6 +34,7 @@ struct serving {
 	struct guard_pair *guarded; /* of the pairs, and behind them the control socket */
 	const char *control_path;
 	struct control *control;
+	struct moves *moves; /* with a control socket */
 	size_t injection_count;
 	const char **injections;
 	struct faults faults;
@@ -181,7 +182,9 @@ static int status_of(const struct pair *pair, int code)
 static int make_pair(struct serving *serving, struct pair *pair, unsigned nth)
 {
 	const char *socket = pair->guarded->socket;
-	struct uvf_server_config config = {.path = socket, .fd = -1, .log = serving->log};
+	struct uvf_server_config config = {
+		.path = socket, .fd = -1, .movable = serving->moves, .log = serving->log};
+	struct uvf_log log = serving->log;
 	struct uvf_error error = {""};
 	int ret;
 
@@ -189,7 +192,9 @@ static int make_pair(struct serving *serving, struct pair *pair, unsigned nth)
 	if (ret)
 		return cli_fail(serving->verb, status_of(pair, ret), "%s",
 				error.text[0] ? error.text : strerror(-ret));
-	uvf_device_set_log(pair->dev, &serving->log);
+	if (serving->moves)
+		moves_log(serving->moves, nth, &serving->log, &log);
+	uvf_device_set_log(pair->dev, &log);
 	ret = uvf_server_new(pair->dev, &config, &pair->server, &error);
 	if (ret && strstr(error.text, socket))
 		return cli_fail(serving->verb, CLI_FAILED, "--socket: %s", error.text);
@@ -197,6 +202,8 @@ static int make_pair(struct serving *serving, struct pair *pair, unsigned nth)
 		return cli_fail(serving->verb, CLI_FAILED, "--socket %s: %s", socket,
 				error.text[0] ? error.text : strerror(-ret));
 	pair->guarded->made = true;
+	if (serving->moves)
+		moves_set(serving->moves, nth, pair->dev, pair->server);
 	ret = registry_publish(&pair->published, nth, pair->spec, socket);
 	if (ret)
 		cli_fail(serving->verb, 0, "%s will not be listed: %s", socket, strerror(-ret));
@@ -222,6 +229,7 @@ static int make_faults(struct serving *serving)
 		return CLI_OK;
 	if (control_new(serving->control_path, &serving->faults, &serving->control, &error))
 		return cli_fail(serving->verb, CLI_FAILED, "--control: %s", error.text);
+	control_set_moves(serving->control, serving->moves);
 	guarded->socket = serving->control_path;
 	guarded->made = true;
 	return CLI_OK;
@@ -266,6 +274,11 @@ static int serve_until_told(struct serving *serving, const sigset_t *ends)
 {
 	int received, ret = CLI_OK;
 
+	if (serving->control_path) {
+		serving->moves = moves_new(serving->count);
+		if (!serving->moves)
+			return cli_fail(serving->verb, CLI_FAILED, "no memory");
+	}
 	for (size_t i = 0; i < serving->count && !ret; i++)
 		ret = make_pair(serving, &serving->pairs[i], (unsigned)i);
 	if (!ret)
@@ -287,6 +300,7 @@ static int serve_until_told(struct serving *serving, const sigset_t *ends)
 static void stop(struct serving *serving)
 {
 	control_free(serving->control);
+	moves_free(serving->moves);
 	for (size_t i = 0; i < serving->count; i++)
 		if (serving->pairs[i].server)
 			uvf_server_stop(serving->pairs[i].server);

@@ -495,7 +495,8 @@ class Control(Case):
             {"address": "0000:01:00.0", "device": "ioat", "group": 1}])
         self.assertEqual([row["command"] for row in self.ctl("help")],
                          ["clear [DEVICE]", "devices", "help", "inject SPEC", "list",
-                          "request [DEVICE]", "stats"])
+                          "migrate-in [DEVICE]",
+                          "migrate-out [DEVICE]", "request [DEVICE]", "stats"])
         self.uvfio("ctl", self.socket, "inject", "remove,device=dma,nth=100")
         self.ctl("inject", "remove,device=01:00.0,nth=5")
         self.assertEqual(self.ctl("list"), [
