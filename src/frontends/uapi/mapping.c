@@ -196,12 +196,31 @@ static int place_files(struct uapi_mapping *mapping)
 	return 0;
 }
 
+/*
+ * Traces the thread that calls. One that was killed meanwhile may have left its number to another,
+ * which is let go again.
+ */
+static int seize_caller(struct uapi_tracer *tracer, struct uapi_call *call,
+			struct uapi_tracee **traceep)
+{
+	bool known = uapi_tracee_find(tracer, call->thread);
+	int ret = uapi_call_is_waiting(call) ? 0 : -ESRCH;
+
+	if (!ret)
+		ret = uapi_tracee_seize(tracer, call->thread, call->process, traceep);
+	if (!ret && !known && !uapi_call_is_waiting(call)) {
+		uapi_tracee_release(tracer, *traceep);
+		ret = -ESRCH;
+	}
+	return ret;
+}
+
 /* The thread waits for our answer; when it has it, it stops instead of going on. */
 void uapi_mapping_start(struct uapi_tracer *tracer, struct uapi_mapping *mapping)
 {
 	struct uapi_call *call = &mapping->call;
 	struct uapi_tracee *tracee;
-	int ret = uapi_tracee_seize(tracer, call->thread, call->process, &tracee);
+	int ret = seize_caller(tracer, call, &tracee);
 
 	if (ret >= 0 && tracee->mapping)
 		ret = -EAGAIN; /* of a call that was interrupted */

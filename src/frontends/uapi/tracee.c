@@ -177,6 +177,19 @@ int uapi_tracee_seize(struct uapi_tracer *tracer, pid_t thread, pid_t process,
 	return 0;
 }
 
+void uapi_tracee_release(struct uapi_tracer *tracer, struct uapi_tracee *tracee)
+{
+	pid_t thread = tracee->thread;
+	struct thread_state state;
+
+	/* It isn't of the process for which it was traced. */
+	if (read_state(thread, &state) == 0 && state.process != tracee->process->process) {
+		uapi_tracee_forget(tracer, tracee);
+		add(tracer, thread, state.process);
+	}
+	ptrace(PTRACE_INTERRUPT, thread, 0, 0);
+}
+
 /* Returns how many threads are newly traced, or a negative errno. */
 static int seize_threads(struct uapi_tracer *tracer, struct uapi_traced *process)
 {

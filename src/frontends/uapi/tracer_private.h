@@ -109,6 +109,8 @@ struct uapi_tracee *uapi_tracee_find(struct uapi_tracer *tracer, pid_t thread);
  */
 int uapi_tracee_seize(struct uapi_tracer *tracer, pid_t thread, pid_t process,
 		      struct uapi_tracee **traceep);
+/* It isn't the one that was meant: it stops once more, and is let go then. */
+void uapi_tracee_release(struct uapi_tracer *tracer, struct uapi_tracee *tracee);
 /* Traces all threads of a process from here on, and all that it forks. Errors: as above. */
 int uapi_tracee_keep(struct uapi_tracer *tracer, struct uapi_traced *process);
 /* A thread of the program has stopped or ended. */
