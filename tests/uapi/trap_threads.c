@@ -2,10 +2,15 @@
 /* Programs of many threads and processes that share mapped registers. Each function is one. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -83,6 +88,83 @@ static void mapping_threads(void)
 		CHECK(pthread_create(&all[i], NULL, map_many, &fd) == 0);
 	for (size_t i = 0; i < 16; i++)
 		CHECK(pthread_join(all[i], NULL) == 0);
+}
+
+/* ---- A thread that begins while another maps ---- */
+
+/* Held up in clone() by a page that isn't there yet: its process descriptor's number goes there. */
+static struct {
+	int faults;
+	int *held;
+	int device;
+	atomic_bool is_mapped, is_done;
+	char stack[16 * PAGE] __attribute__((aligned(16)));
+} cloned;
+
+/* It has the thread-local storage of who made it, and so calls nothing. */
+__attribute__((no_sanitize("address", "thread"))) static int use_when_mapped(void *opaque)
+{
+	while (!atomic_load_explicit(&cloned.is_mapped, memory_order_acquire))
+		__builtin_ia32_pause();
+	AT(uint64_t, MORE) = 11;
+	atomic_store_explicit(&cloned.is_done, true, memory_order_release);
+	return 0;
+}
+
+static void *clone_slowly(void *opaque)
+{
+	const int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+			  CLONE_SYSVSEM | CLONE_PIDFD;
+
+	CHECK(clone(use_when_mapped, cloned.stack + sizeof(cloned.stack), flags, NULL,
+		    cloned.held) > 0);
+	return NULL;
+}
+
+/* When the mapping is made, or waits for this: not for ever, for it may have to. */
+static void *let_go(void *opaque)
+{
+	struct uffdio_zeropage zero = {.range = {(uintptr_t)cloned.held, PAGE}};
+
+	for (int i = 0; i < 500 && !atomic_load(&cloned.is_mapped); i++)
+		usleep(1000);
+	CHECK(ioctl(cloned.faults, UFFDIO_ZEROPAGE, &zero) == 0);
+	return NULL;
+}
+
+/* False: not here. Threads with process descriptors are there from Linux 6.9 on. */
+static bool prepare_clone(void)
+{
+	struct uffdio_api api = {.api = UFFD_API};
+	struct uffdio_register range = {.range = {0, PAGE}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+
+	cloned.faults = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	cloned.held = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	range.range.start = (uintptr_t)cloned.held;
+	return syscall(SYS_pidfd_open, gettid(), O_EXCL) >= 0 && cloned.faults >= 0 &&
+	       !ioctl(cloned.faults, UFFDIO_API, &api) &&
+	       !ioctl(cloned.faults, UFFDIO_REGISTER, &range);
+}
+
+/* What is in the middle of clone() when its process is seized isn't missed. */
+static void cloned_meanwhile(void)
+{
+	struct uffd_msg fault;
+	pthread_t parent, helper;
+
+	if (!prepare_clone())
+		return;
+	cloned.device = open_device(0);
+	CHECK(pthread_create(&parent, NULL, clone_slowly, NULL) == 0);
+	CHECK(read(cloned.faults, &fault, sizeof(fault)) == sizeof(fault));
+	CHECK(pthread_create(&helper, NULL, let_go, NULL) == 0);
+	bar = map_bar(cloned.device, 0, BAR_SIZE);
+	atomic_store(&cloned.is_mapped, true);
+	while (!atomic_load(&cloned.is_done))
+		usleep(1000);
+	CHECK(AT(uint64_t, MORE) == 11);
+	CHECK(pthread_join(parent, NULL) == 0);
+	CHECK(pthread_join(helper, NULL) == 0);
 }
 
 /* A child that ends when its parent does. */
@@ -438,6 +520,7 @@ static void orphans(void)
 const struct trap_case trap_thread_cases[] = {
 	TRAP_CASE(threads),
 	TRAP_CASE(mapping_threads),
+	TRAP_CASE(cloned_meanwhile),
 	TRAP_CASE(forks),
 	TRAP_CASE(pidfds),
 	TRAP_CASE(not_traced),

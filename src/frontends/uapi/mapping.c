@@ -216,6 +216,41 @@ static int seize_caller(struct uapi_tracer *tracer, struct uapi_call *call,
 }
 
 /* The thread waits for our answer; when it has it, it stops instead of going on. */
+static void begin(struct uapi_tracer *tracer, struct uapi_tracee *tracee)
+{
+	struct uapi_mapping *mapping = tracee->mapping;
+	int ret = mapping->traps ? uapi_tracee_keep(tracer, tracee->process) : 0;
+
+	mapping->waits = ret == -EINPROGRESS;
+	if (mapping->waits)
+		return;
+	mapping->result = ret < 0 ? ret : place_files(mapping);
+	ptrace(PTRACE_INTERRUPT, mapping->call.thread, 0, 0);
+	uapi_notifier_send(mapping->call.notifier, mapping->call.id, 0);
+}
+
+/* The thread of a mapping that need not wait any longer, or NULL. */
+static struct uapi_tracee *find_settled(struct uapi_tracer *tracer)
+{
+	for (const struct uapi_mapping *mapping = tracer->mappings; mapping;
+	     mapping = mapping->next) {
+		struct uapi_tracee *tracee =
+			mapping->waits ? uapi_tracee_find(tracer, mapping->call.thread) : NULL;
+
+		if (tracee && tracee->mapping == mapping && !tracee->process->unsettled)
+			return tracee;
+	}
+	return NULL;
+}
+
+void uapi_mapping_resume(struct uapi_tracer *tracer)
+{
+	struct uapi_tracee *tracee;
+
+	while ((tracee = find_settled(tracer)))
+		begin(tracer, tracee);
+}
+
 void uapi_mapping_start(struct uapi_tracer *tracer, struct uapi_mapping *mapping)
 {
 	struct uapi_call *call = &mapping->call;
@@ -229,11 +264,7 @@ void uapi_mapping_start(struct uapi_tracer *tracer, struct uapi_mapping *mapping
 		return;
 	}
 	tracee->mapping = mapping;
-	if (mapping->traps)
-		ret = uapi_tracee_keep(tracer, tracee->process);
-	mapping->result = ret < 0 ? ret : place_files(mapping);
-	ptrace(PTRACE_INTERRUPT, call->thread, 0, 0);
-	uapi_notifier_send(call->notifier, call->id, 0);
+	begin(tracer, tracee);
 }
 
 static int call_mmap(struct uapi_mapping *mapping, uint64_t address, uint64_t size, int prot,

@@ -4,13 +4,20 @@
  * it maps; one of a process that has pages which trap, for as long as the process has its memory:
  * until execve() or its end. A thread that ends is let go before it is dead, so that its parent
  * can wait for it as if it had never been traced.
+ *
+ * A thread that was inside clone() when it was seized makes one that isn't traced, and isn't in
+ * /proc before that is over. So where all of a process are wanted, each that may be there is made
+ * to stop, which it does behind it, and then /proc is looked through again.
  */
 #include <dirent.h>
 #include <errno.h>
+#include <linux/sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -95,10 +102,18 @@ static void free_tracee(struct uapi_tracer *tracer, struct uapi_tracee *tracee)
 	free(tracee);
 }
 
+static void settle(struct uapi_tracee *tracee)
+{
+	if (tracee->unsettled)
+		tracee->process->unsettled--;
+	tracee->unsettled = false;
+}
+
 void uapi_tracee_forget(struct uapi_tracer *tracer, struct uapi_tracee *tracee)
 {
 	struct uapi_mapping *mapping = tracee->mapping;
 
+	settle(tracee);
 	if (!tracee->gone)
 		for (struct uapi_tracee **link = bucket(tracer, tracee->thread); *link;
 		     link = &(*link)->next)
@@ -190,10 +205,55 @@ void uapi_tracee_release(struct uapi_tracer *tracer, struct uapi_tracee *tracee)
 	ptrace(PTRACE_INTERRUPT, thread, 0, 0);
 }
 
+/* Of clone3(), in the program. */
+static uint64_t clone_flags(pid_t thread, uint64_t address)
+{
+	uint64_t flags = CLONE_THREAD;
+	struct iovec local = {&flags, sizeof(flags)};
+	struct iovec remote = {(void *)(uintptr_t)address, sizeof(flags)};
+
+	process_vm_readv(thread, &local, 1, &remote, 1, 0);
+	return flags;
+}
+
+/*
+ * Whether a thread that has just been seized may be making another. One that waits in another call
+ * isn't, and is left in peace; one that makes a process can wait there for long, and is no matter.
+ */
+static bool may_be_cloning(pid_t thread)
+{
+	unsigned long long argument = CLONE_THREAD;
+	char path[32], line[256];
+	bool has_line = false;
+	long number = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", thread);
+	file = fopen(path, "re");
+	if (file) {
+		has_line = fgets(line, sizeof(line), file);
+		fclose(file);
+	}
+	/* Running, or it can't be told. */
+	if (!has_line || sscanf(line, "%ld %llx", &number, &argument) < 1)
+		return true;
+	if (number == SYS_clone3)
+		argument = clone_flags(thread, argument);
+	return (number == SYS_clone || number == SYS_clone3) && argument & CLONE_THREAD;
+}
+
+static void unsettle(struct uapi_tracee *tracee)
+{
+	if (!may_be_cloning(tracee->thread))
+		return;
+	tracee->unsettled = true;
+	tracee->process->unsettled++;
+	ptrace(PTRACE_INTERRUPT, tracee->thread, 0, 0);
+}
+
 /* Returns how many threads are newly traced, or a negative errno. */
 static int seize_threads(struct uapi_tracer *tracer, struct uapi_traced *process)
 {
-	struct uapi_tracee *tracee;
 	struct dirent *entry;
 	char path[32];
 	int added = 0, ret = 0;
@@ -205,13 +265,16 @@ static int seize_threads(struct uapi_tracer *tracer, struct uapi_traced *process
 		return errno == ENOENT ? -ESRCH : -errno;
 	while (!ret && (entry = readdir(tasks))) {
 		pid_t thread = (pid_t)strtol(entry->d_name, NULL, 10);
+		struct uapi_tracee *tracee = NULL;
 
 		if (thread <= 0 || uapi_tracee_find(tracer, thread))
 			continue;
 		ret = uapi_tracee_seize(tracer, thread, process->process, &tracee);
-		if (!ret)
+		if (tracee) {
+			unsettle(tracee);
 			added++;
-		else if (ret == -ESRCH)
+		}
+		if (ret == -ESRCH)
 			ret = 0;
 	}
 	closedir(tasks);
@@ -224,12 +287,15 @@ int uapi_tracee_keep(struct uapi_tracer *tracer, struct uapi_traced *process)
 
 	if (process->keeps)
 		return 0;
+	if (process->unsettled)
+		return -EINPROGRESS;
 	/* Those that aren't traced yet may make more. */
 	do
 		added = seize_threads(tracer, process);
-	while (added > 0);
-	process->keeps = added >= 0;
-	return added;
+	while (added > 0 && !process->unsettled);
+	process->keeping = added >= 0 && process->unsettled;
+	process->keeps = added >= 0 && !process->unsettled;
+	return process->keeping ? -EINPROGRESS : added;
 }
 
 /* ---- Stops ---- */
@@ -242,7 +308,7 @@ static void detach(struct uapi_tracer *tracer, struct uapi_tracee *tracee, int s
 
 void uapi_tracee_continue(struct uapi_tracer *tracer, struct uapi_tracee *tracee, int signal)
 {
-	if (!tracee->process->keeps && !tracee->mapping)
+	if (!tracee->process->keeps && !tracee->process->keeping && !tracee->mapping)
 		detach(tracer, tracee, signal);
 	else
 		ptrace(PTRACE_CONT, tracee->thread, 0, (long)signal);
@@ -288,7 +354,7 @@ static void on_event_stop(struct uapi_tracer *tracer, struct uapi_tracee *tracee
 {
 	bool stopped = is_stop_signal(signal);
 
-	if (stopped && (tracee->process->keeps || tracee->mapping))
+	if (stopped && (tracee->process->keeps || tracee->process->keeping || tracee->mapping))
 		ptrace(PTRACE_LISTEN, tracee->thread, 0, 0);
 	else
 		uapi_tracee_continue(tracer, tracee, 0);
@@ -334,10 +400,12 @@ void uapi_tracee_event(struct uapi_tracer *tracer, pid_t thread, int status)
 		/* A new thread's first stop can come before its parent tells of it. */
 		if (!tracee)
 			tracee = add_child(tracer, thread);
-		if (tracee)
+		if (tracee) {
+			settle(tracee);
 			on_stop(tracer, tracee, status);
-		else
+		} else {
 			ptrace(PTRACE_DETACH, thread, 0, 0);
+		}
 	} else if (tracee) {
 		uapi_tracee_forget(tracer, tracee);
 	}

@@ -136,10 +136,12 @@ static void serve(struct uapi_tracer *tracer)
 		 */
 		pid_t thread = waitpid(-1, &status, __WALL | __WNOTHREAD | WUNTRACED);
 
-		if (thread > 0)
+		if (thread > 0) {
 			on_event(tracer, thread, status);
-		else if (errno != EINTR)
+			uapi_mapping_resume(tracer);
+		} else if (errno != EINTR) {
 			break;
+		}
 	}
 }
 

@@ -85,8 +85,10 @@ void uapi_inject_end(struct uapi_injection *injection, int64_t result);
 /* A process of the program of which threads are traced. */
 struct uapi_traced {
 	pid_t process;
-	bool keeps; /* it has pages that trap: all of its threads are traced */
-	int maps;   /* /proc/PID/maps and mem, from the first trap on; else -1 */
+	bool keeps;   /* it has pages that trap: all of its threads are traced */
+	bool keeping; /* it shall: they are being looked for */
+	unsigned unsettled;
+	int maps; /* /proc/PID/maps and mem, from the first trap on; else -1 */
 	int memory;
 	unsigned references;
 	struct uapi_traced *next;
@@ -96,7 +98,8 @@ struct uapi_traced {
 struct uapi_tracee {
 	pid_t thread;
 	struct uapi_traced *process;
-	bool gone; /* only a trap that is not over keeps it */
+	bool gone;	/* only a trap that is not over keeps it */
+	bool unsettled; /* may be making a thread that isn't traced: until it stops */
 	struct uapi_mapping *mapping;
 	struct uapi_trap *trap; /* memory for traps */
 	bool trapping;		/* a worker has the trap */
@@ -111,7 +114,10 @@ int uapi_tracee_seize(struct uapi_tracer *tracer, pid_t thread, pid_t process,
 		      struct uapi_tracee **traceep);
 /* It isn't the one that was meant: it stops once more, and is let go then. */
 void uapi_tracee_release(struct uapi_tracer *tracer, struct uapi_tracee *tracee);
-/* Traces all threads of a process from here on, and all that it forks. Errors: as above. */
+/*
+ * Traces all threads of a process from here on, and all that it forks. Errors: as above, and
+ * -EINPROGRESS: some are not settled; when none of the process is, it is to be asked again.
+ */
 int uapi_tracee_keep(struct uapi_tracer *tracer, struct uapi_traced *process);
 /* A thread of the program has stopped or ended. */
 void uapi_tracee_event(struct uapi_tracer *tracer, pid_t thread, int status);
@@ -149,6 +155,7 @@ struct uapi_mapping {
 
 	/* While it is carried out. */
 	struct uapi_injection injection;
+	bool waits; /* for threads of the process to settle */
 	bool injecting;
 	enum uapi_mapping_stage stage;
 	size_t next_piece, next_file;
@@ -158,6 +165,8 @@ struct uapi_mapping {
 };
 /* Begins what was asked for: on the tracer's thread. */
 void uapi_mapping_start(struct uapi_tracer *tracer, struct uapi_mapping *mapping);
+/* Some thread was heard of: goes on with what waited for that. */
+void uapi_mapping_resume(struct uapi_tracer *tracer);
 /* The thread has stopped. */
 void uapi_mapping_step(struct uapi_tracer *tracer, struct uapi_tracee *tracee, int status);
 /* The thread was killed in the middle. */
