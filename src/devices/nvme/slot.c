@@ -133,10 +133,10 @@ void nvme_slots_abort(struct nvme_poller *poller, const struct nvme_sq *sq, uint
 	for (unsigned i = 0; i < NVME_SLOTS; i++) {
 		struct nvme_slot *slot = &poller->slots[i];
 
-		/* The flush of a shutdown is nobody's command. */
-		if (!slot->step || !slot->sq || (sq && slot->sq != sq))
+		if (!slot->step || (sq && slot->sq != sq))
 			continue;
-		if (!take_back(slot, status))
+		/* The flush of a shutdown is nobody's command, and is only let go of unbegun. */
+		if (!take_back(slot, status) && slot->sq)
 			slot->aborted = status;
 	}
 }
