@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The storage behind one namespace: a file or block device, memory, or nothing at all. The
+ * The storage behind one namespace: a file or block device, memory, an NBD server's export, or
+ * nothing at all. The
  * controller validates commands; here bytes move.
  *
  * A backend is shared by all threads. Each thread that does I/O has a channel of its own, which it
@@ -77,8 +78,9 @@ struct nvme_channel_ops {
 struct nvme_channel {
 	const struct nvme_channel_ops *ops;
 	struct nvme_backend *backend;
-	int fd;		    /* an eventfd (see arm()); -1: every request completes in submit() */
+	int fd;		    /* to sleep on (see arm()); -1: every request completes in submit() */
 	unsigned in_flight; /* requests that are NVME_IO_PENDING */
+	bool background;    /* there is something to reap() and arm() for with none in flight */
 };
 
 struct nvme_backend_ops {
@@ -93,7 +95,7 @@ struct nvme_backend_ops {
 /* What the controller may know of its storage. Constant from open to close. */
 struct nvme_backend {
 	const struct nvme_backend_ops *ops;
-	const char *kind; /* "file", "mem", "null" */
+	const char *kind; /* "file", "mem", "nbd", "null" */
 	uint64_t size;	  /* a multiple of block_size, not 0 */
 	/*
 	 * Memory that is the storage, or NULL. The controller may copy straight between it and the
@@ -101,13 +103,14 @@ struct nvme_backend {
 	 * without a request; discard, zeroes and flush are requests as always.
 	 */
 	void *bytes;
-	uint8_t identity[16];	      /* no other storage has it (random, but of files) */
-	bool lasting;		      /* the same storage has the same identity when opened again */
-	bool moves_no_data;	      /* null: reads and writes need neither iovecs nor a request */
-	bool read_only;		      /* all but READ and FLUSH: -EROFS */
-	bool volatile_write_cache;    /* completed writes need a FLUSH (or FUA) to be stable */
-	bool discard_zeroes;	      /* what was discarded reads as zeroes, wholly */
-	uint32_t block_size;	      /* as opened */
+	uint8_t identity[16];	   /* no other storage has it (random, but of files and exports) */
+	bool lasting;		   /* the same storage has the same identity when opened again */
+	bool moves_no_data;	   /* null: reads and writes need neither iovecs nor a request */
+	bool read_only;		   /* all but READ and FLUSH: -EROFS */
+	bool volatile_write_cache; /* completed writes need a FLUSH (or FUA) to be stable */
+	bool no_discard;	   /* discards do nothing, ever */
+	bool discard_zeroes;	   /* what was discarded reads as zeroes, wholly */
+	uint32_t block_size;	   /* as opened */
 	uint32_t physical_block_size; /* hint: smaller writes cost a read */
 	uint32_t optimal_io_size;     /* hint: 0: unknown */
 	uint32_t discard_granularity; /* hint: smaller discards free nothing */
@@ -147,6 +150,22 @@ int nvme_backend_open_mem(const struct nvme_backend_config *config, uint64_t siz
 /* Moves no data: a read leaves the driver's memory as it was. Errors: -EINVAL (size), -ENOMEM. */
 int nvme_backend_open_null(const struct nvme_backend_config *config, uint64_t size,
 			   struct nvme_backend **backendp, struct uvf_error *error);
+struct nvme_nbd_config {
+	struct nvme_backend_config common; /* block_size: the largest that may be needed */
+	const char *uri;		   /* nbd://, nbd+unix://, nbds://... */
+	uint32_t reconnect;		   /* seconds that a lost connection is waited for */
+};
+
+/*
+ * Connects to an NBD server, and keeps a process that can do so again. Commands on a connection
+ * that was lost wait for the next, and are then given to the server once more, from their start;
+ * after `reconnect` seconds they fail with -ENOTCONN. Its size is the export's, rounded down to
+ * blocks. Blocks are of 512 bytes, or as configured where the export's are larger.
+ * Errors: -EINVAL (blocks too large, no block at all), -ETIMEDOUT (it doesn't answer), and those of
+ * libnbd.
+ */
+int nvme_backend_open_nbd(const struct nvme_nbd_config *config, struct nvme_backend **backendp,
+			  struct uvf_error *error);
 /*
  * Whose storage it is: nothing may be in flight. A backend that was opened is claimed. Release puts
  * what was written on stable storage and lets another process have it; afterwards only claim and
@@ -172,14 +191,20 @@ void nvme_channel_close(struct nvme_channel *channel);
  * Takes a request. Returns NVME_IO_PENDING: started by the next kick(), and done() will be called;
  * or, completed already and without done(), 0 or -errno: -EINVAL (outside the storage or not in
  * whole blocks), -EROFS, -EFAULT, and unchanged what the storage says: -EIO, -ENOSPC, -EDQUOT...
- * A file that someone has truncated gives -EIO.
+ * A file that someone has truncated gives -EIO; an export that isn't reached -ENOTCONN.
  */
 static inline int nvme_channel_submit(struct nvme_channel *channel, struct nvme_io *io)
 {
 	return channel->ops->submit(channel, io);
 }
 
-/* Starts what was submitted, in one system call at most. */
+/* Whether there can be something to reap. */
+static inline bool nvme_channel_busy(const struct nvme_channel *channel)
+{
+	return channel->in_flight || channel->background;
+}
+
+/* Starts what was submitted, in as few system calls as the back end can. */
 static inline void nvme_channel_kick(struct nvme_channel *channel)
 {
 	if (channel->in_flight)
@@ -192,7 +217,7 @@ static inline void nvme_channel_kick(struct nvme_channel *channel)
  */
 static inline unsigned nvme_channel_reap(struct nvme_channel *channel)
 {
-	return channel->in_flight ? channel->ops->reap(channel) : 0;
+	return nvme_channel_busy(channel) ? channel->ops->reap(channel) : 0;
 }
 
 /*

@@ -29,6 +29,8 @@ static const struct nvme_status_row statuses[] = {
 	{-EDQUOT, NVME_SC_INTERNAL, NVME_SC_CAPACITY_EXCEEDED},
 	{-EROFS, NVME_SC_INTERNAL, NVME_SC_WRITE_PROTECTED},
 	{-EFAULT, NVME_SC_DATA_TRANSFER, NVME_SC_DATA_TRANSFER},
+	/* Drivers try these again. */
+	{-ENOTCONN, NVME_SC_NAMESPACE_NOT_READY, NVME_SC_NAMESPACE_NOT_READY},
 };
 
 uint16_t nvme_status(int result, bool write)

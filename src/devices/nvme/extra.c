@@ -253,8 +253,11 @@ uint16_t nvme_io_dataset(struct nvme_request *request)
 	uint32_t size = count * (uint32_t)sizeof(struct nvme_dsm_range);
 	struct nvme_dsm_range ranges[256];
 	struct nvme_slot *slot;
-	uint16_t status = nvme_data_in(request, ranges, size);
+	uint16_t status;
 
+	if (!request->ctrl->any_discard)
+		return NVME_SC_INVALID_OPCODE | NVME_SC_DNR;
+	status = nvme_data_in(request, ranges, size);
 	if (status || !(le32toh(request->sqe->cdw11) & DSM_DEALLOCATE))
 		return status;
 	for (uint32_t i = 0; i < count; i++)

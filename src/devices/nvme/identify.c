@@ -9,6 +9,7 @@
 /* Compare, Write Uncorrectable, Dataset Management, Write Zeroes, Save and Select, Timestamp,
  * Verify. */
 #define ONCS		    0x00df
+#define ONCS_DATASET	    (1u << 2)
 #define LPA_EFFECTS	    (1u << 1)
 #define LPA_EXTENDED	    (1u << 2)
 #define FRMW_ONE_FIXED_SLOT 0x03
@@ -46,7 +47,7 @@ static void fill_controller(struct nvme *ctrl, struct nvme_id_controller *id)
 	id->sqes = NVME_SQES << 4 | NVME_SQES;
 	id->cqes = NVME_CQES << 4 | NVME_CQES;
 	id->nn = htole32(ctrl->namespace_count);
-	id->oncs = htole16(ONCS);
+	id->oncs = htole16(ONCS & ~(ctrl->any_discard ? 0 : ONCS_DATASET));
 	id->vwc = VWC_FLUSH_ALL | (ctrl->any_volatile ? VWC_PRESENT : 0);
 	id->sgls = htole32(SGLS);
 	snprintf(id->subnqn, sizeof(id->subnqn), "nqn.2014-08.org.nvmexpress:uvfio:%s",

@@ -100,6 +100,8 @@ static uint32_t effects_log(struct nvme *ctrl, uint8_t *page)
 		uvf_put_le32(page + i * 4, nvme_admin_commands[i].effects);
 		uvf_put_le32(page + 1024 + i * 4, nvme_io_commands[i].effects);
 	}
+	if (!ctrl->any_discard)
+		uvf_put_le32(page + 1024 + NVME_CMD_DATASET_MANAGEMENT * 4, 0);
 	return 4096;
 }
 

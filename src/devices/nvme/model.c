@@ -20,6 +20,8 @@
 static const struct uvf_model_key keys[] = {
 	{"file", UVF_KEY_STRING, .expects = "PATH", .repeated = true,
 	 .help = "a namespace in a file or block device"},
+	{"nbd", UVF_KEY_STRING, .expects = "URI", .repeated = true,
+	 .help = "a namespace in an NBD server's export"},
 	{"mem", UVF_KEY_SIZE, .expects = "SIZE", .min = 1 << 20, .max = 1ULL << 44,
 	 .repeated = true, .help = "a namespace in memory"},
 	{"null", UVF_KEY_SIZE, .expects = "SIZE", .min = 1 << 20, .max = 1ULL << 60,
@@ -27,6 +29,8 @@ static const struct uvf_model_key keys[] = {
 	{"block", UVF_KEY_CHOICE, "512", "512|4096",
 	 "bytes in a logical block, until the driver formats a namespace otherwise"},
 	{"direct", UVF_KEY_BOOL, "off", "on|off", "files past the page cache"},
+	{"reconnect", UVF_KEY_NUMBER, "60", "0-86400",
+	 "seconds that commands wait for an NBD server that was lost", .min = 0, .max = 86400},
 	{"readonly", UVF_KEY_BOOL, "off", "on|off", "write protected namespaces"},
 	{"poll", UVF_KEY_CHOICE, "adaptive", "on|off|adaptive",
 	 "look at queues always, when told, or for a while after that"},
@@ -40,7 +44,8 @@ static const struct uvf_model_key keys[] = {
 	{"incoming", UVF_KEY_BOOL, "off", "on|off",
 	 "files are locked when the device is first used: it is where a migration goes to"},
 	{"serial", UVF_KEY_STRING, NULL, "TEXT",
-	 "serial number, at most 20 bytes; else one made from the first file's identity"},
+	 "serial number, at most 20 bytes; else one made from the first file's or export's "
+	 "identity"},
 	{"model", UVF_KEY_STRING, "uvfio NVMe controller", "TEXT",
 	 "model number, at most 40 bytes"},
 	{0},
@@ -83,8 +88,33 @@ static const struct uvf_device_ops ops = {
 	.destroy = nvme_destroy,
 };
 
-static int open_backend(const struct uvf_spec *spec, const char *kind, const char *value,
-			uint32_t block, struct nvme_backend **backendp, struct uvf_error *error)
+/* The device isn't made before its storage; until then nobody has set its log either. */
+static void forward_log(void *opaque, enum uvf_log_level level, const char *who, const char *text)
+{
+	struct nvme *ctrl = opaque;
+
+	if (ctrl->dev)
+		uvf_device_log(ctrl->dev, level, "%s", text);
+}
+
+static int open_nbd(struct nvme *ctrl, const struct uvf_spec *spec, const char *uri, uint32_t block,
+		    struct nvme_backend **backendp, struct uvf_error *error)
+{
+	struct nvme_nbd_config config = {
+		.common = {.block_size = block,
+			   .read_only = uvf_spec_bool(spec, "readonly"),
+			   .log = {forward_log, ctrl, UVF_LOG_DEBUG},
+			   .who = "nvme"},
+		.uri = uri,
+		.reconnect = (uint32_t)uvf_spec_number(spec, "reconnect"),
+	};
+
+	return nvme_backend_open_nbd(&config, backendp, error);
+}
+
+static int open_backend(struct nvme *ctrl, const struct uvf_spec *spec, const char *kind,
+			const char *value, uint32_t block, struct nvme_backend **backendp,
+			struct uvf_error *error)
 {
 	struct nvme_file_config config = {
 		.common = {.block_size = 512,
@@ -96,6 +126,8 @@ static int open_backend(const struct uvf_spec *spec, const char *kind, const cha
 	};
 	uint64_t size = 0;
 
+	if (!strcmp(kind, "nbd"))
+		return open_nbd(ctrl, spec, value, block, backendp, error);
 	if (!strcmp(kind, "file")) {
 		/* Direct I/O may not go in smaller blocks; through the cache any do. */
 		if (config.direct)
@@ -118,7 +150,7 @@ static int open_namespace(struct nvme *ctrl, const struct uvf_spec *spec, const 
 
 	if (ctrl->namespace_count == NVME_MAX_NAMESPACES)
 		return uvf_fail(error, -EINVAL, "more than %u namespaces", NVME_MAX_NAMESPACES);
-	ret = open_backend(spec, kind, value, block, &backend, error);
+	ret = open_backend(ctrl, spec, kind, value, block, &backend, error);
 	if (ret)
 		return ret;
 	if (backend->size < block) {
@@ -132,7 +164,7 @@ static int open_namespace(struct nvme *ctrl, const struct uvf_spec *spec, const 
 /* Numbered from 1 in the order in which they were given, of whatever kind. */
 static int open_namespaces(struct nvme *ctrl, const struct uvf_spec *spec, struct uvf_error *error)
 {
-	static const char *const kinds[] = {"file", "mem", "null"};
+	static const char *const kinds[] = {"file", "mem", "nbd", "null"};
 	const char *name, *value;
 
 	ctrl->namespaces = calloc(NVME_MAX_NAMESPACES, sizeof(*ctrl->namespaces));
@@ -149,7 +181,8 @@ static int open_namespaces(struct nvme *ctrl, const struct uvf_spec *spec, struc
 		}
 	}
 	if (!ctrl->namespace_count)
-		return uvf_fail(error, -EINVAL, "nvme needs file=PATH, mem=SIZE or null=SIZE");
+		return uvf_fail(error, -EINVAL,
+				"nvme needs file=PATH, nbd=URI, mem=SIZE or null=SIZE");
 	return 0;
 }
 
@@ -303,7 +336,8 @@ int nvme_new_by_hand(const char *text, struct uvf_device **devp, struct uvf_erro
 
 static const struct uvf_model nvme_model = {
 	.name = "nvme",
-	.summary = "an NVMe 1.4 controller: namespaces in files, memory or nowhere",
+	.summary =
+		"an NVMe 1.4 controller: namespaces in files, at NBD servers, in memory or nowhere",
 	.keys = keys,
 	.create = nvme_create,
 };

@@ -67,6 +67,7 @@ void nvme_namespace_add(struct nvme *ctrl, struct nvme_backend *backend, uint32_
 	ns->blocks = backend->size >> ns->block_shift;
 	pthread_mutex_init(&ns->bad_lock, NULL);
 	ctrl->any_volatile |= backend->volatile_write_cache;
+	ctrl->any_discard |= !backend->no_discard;
 }
 
 void nvme_namespaces_free(struct nvme *ctrl)

@@ -262,7 +262,7 @@ struct nvme {
 
 	struct nvme_namespace *namespaces;
 	unsigned namespace_count;
-	bool any_volatile;
+	bool any_volatile, any_discard;
 
 	pthread_mutex_t state_lock;
 	pthread_cond_t state_changed;

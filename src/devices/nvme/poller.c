@@ -182,7 +182,7 @@ static void sleep_until_woken(struct nvme_poller *poller)
 	if (poller->index < ctrl->ioeventfd_count)
 		fds[1].fd = ctrl->ioeventfds[poller->index];
 	for (unsigned i = 0; i < poller->async_count; i++)
-		if (poller->async[i]->in_flight)
+		if (nvme_channel_busy(poller->async[i]))
 			fds[count++] =
 				(struct pollfd){.fd = poller->async[i]->fd, .events = POLLIN};
 	pthread_mutex_unlock(&poller->lock);
