@@ -92,7 +92,7 @@ void nvme_queues_drop(struct nvme *ctrl)
 		nvme_ring_unpin(ctrl, &ctrl->pollers[i].event);
 	}
 	for (unsigned i = 0; i < 2 * NVME_QUEUES; i++)
-		atomic_store(&ctrl->doorbells[i], 0);
+		nvme_doorbell_clear(ctrl, i);
 	atomic_store(&ctrl->shadowed, false);
 	nvme_events_reset(ctrl);
 	nvme_features_reset(ctrl);

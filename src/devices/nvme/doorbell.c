@@ -4,6 +4,11 @@
  * array here) or, once doorbell buffers are configured, the shadow in the driver's memory. The
  * admin queue stays with its register: drivers don't keep a shadow of it.
  *
+ * doorbells=trapped-while-saving takes the mapped array away while state is saved. Until nobody has
+ * it mapped, writes go there, by mapping and by trap. From then on all are traps, which go to an
+ * array of our own: what anybody still stored in the old one would be lost, so that a driver or VMM
+ * that follows badly is found out. Back again the mapped array gets the values first.
+ *
  * EventIdx. The driver rings the register only when its shadow passes EventIdx. While a queue is
  * polled EventIdx is kept behind its head, where a driver never gets. Before the poller sleeps it
  * is set to where the shadow is, and then, after a full barrier, the shadow is read once more: of
@@ -14,8 +19,10 @@
 #include "devices/nvme/nvme.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #define NO_VALUE UINT32_MAX
+#define COUNT	 (NVME_DOORBELL_SIZE / sizeof(uint32_t))
 
 static bool uses_shadow(const struct nvme *ctrl, uint16_t queue)
 {
@@ -29,8 +36,10 @@ static bool read_doorbell(struct nvme_poller *poller, uint16_t queue, uint32_t n
 	struct nvme *ctrl = poller->ctrl;
 
 	if (!uses_shadow(ctrl, queue)) {
-		*value = le32toh(
-			atomic_load_explicit(&ctrl->doorbells[number], memory_order_acquire));
+		_Atomic uint32_t *doorbells =
+			atomic_load_explicit(&ctrl->doorbells, memory_order_acquire);
+
+		*value = le32toh(atomic_load_explicit(&doorbells[number], memory_order_acquire));
 		return true;
 	}
 	if (!nvme_ring_ready(poller, &poller->shadow, "a doorbell buffer") ||
@@ -178,4 +187,57 @@ void nvme_doorbell_write(struct nvme *ctrl, uint32_t number, uint32_t value)
 	poller = nvme_poller_of(ctrl, is_cq ? queue : atomic_load(&ctrl->sqs[queue].cq_id));
 	if (!is_cq || atomic_load(&poller->head_wanted))
 		nvme_poller_wake(poller);
+}
+
+void nvme_doorbell_clear(struct nvme *ctrl, uint32_t number)
+{
+	pthread_mutex_lock(&ctrl->doorbell_lock);
+	if (ctrl->mapped_doorbells)
+		atomic_store(&ctrl->mapped_doorbells[number], 0);
+	if (ctrl->own_doorbells)
+		atomic_store(&ctrl->own_doorbells[number], 0);
+	pthread_mutex_unlock(&ctrl->doorbell_lock);
+}
+
+/* ---- Mapped or not ---- */
+
+int nvme_doorbells_make(struct nvme *ctrl, void *mapped)
+{
+	ctrl->mapped_doorbells = mapped;
+	atomic_store(&ctrl->doorbells, mapped);
+	if (mapped && !ctrl->traps_while_saving)
+		return 0;
+	ctrl->own_doorbells = calloc(COUNT, sizeof(*ctrl->own_doorbells));
+	if (!ctrl->own_doorbells)
+		return -ENOMEM;
+	if (!mapped)
+		atomic_store(&ctrl->doorbells, ctrl->own_doorbells);
+	return 0;
+}
+
+static void go_to(struct nvme *ctrl, _Atomic uint32_t *to)
+{
+	_Atomic uint32_t *from;
+
+	pthread_mutex_lock(&ctrl->doorbell_lock);
+	from = atomic_load(&ctrl->doorbells);
+	for (size_t i = 0; from != to && i < COUNT; i++)
+		atomic_store(&to[i], atomic_load(&from[i]));
+	atomic_store(&ctrl->doorbells, to);
+	pthread_mutex_unlock(&ctrl->doorbell_lock);
+}
+
+void nvme_doorbells_unmapped(struct uvf_device *dev, uint32_t index, int result)
+{
+	struct nvme *ctrl = uvf_device_opaque(dev);
+
+	if (!result)
+		go_to(ctrl, ctrl->own_doorbells);
+}
+
+void nvme_doorbells_return(struct uvf_device *dev, uint32_t index)
+{
+	struct nvme *ctrl = uvf_device_opaque(dev);
+
+	go_to(ctrl, ctrl->mapped_doorbells);
 }

@@ -343,8 +343,8 @@ static int write_storage(const struct nvme_backend *backend, uint32_t index,
 
 static int write_rest(struct nvme *ctrl, struct uvf_state_writer *writer)
 {
-	int ret = write_bytes(writer, "doorbells", 0, (const void *)ctrl->doorbells,
-			      2 * NVME_QUEUES * sizeof(*ctrl->doorbells));
+	int ret = write_bytes(writer, "doorbells", 0, (const void *)atomic_load(&ctrl->doorbells),
+			      2 * NVME_QUEUES * sizeof(uint32_t));
 
 	if (!ret) {
 		pthread_mutex_lock(&ctrl->log_lock);

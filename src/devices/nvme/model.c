@@ -34,6 +34,8 @@ static const struct uvf_model_key keys[] = {
 	{"readonly", UVF_KEY_BOOL, "off", "on|off", "write protected namespaces"},
 	{"poll", UVF_KEY_CHOICE, "adaptive", "on|off|adaptive",
 	 "look at queues always, when told, or for a while after that"},
+	{"doorbells", UVF_KEY_CHOICE, "mapped", "mapped|trapped-while-saving",
+	 "with poll=on: whether a driver keeps them mapped while the state is saved"},
 	{"pollers", UVF_KEY_NUMBER, "1", "1-16", "threads", .min = 1, .max = NVME_MAX_POLLERS},
 	{"ioeventfd", UVF_KEY_BOOL, "off", "on|off",
 	 "doorbells by eventfd too, for drivers that use shadow doorbells"},
@@ -72,6 +74,7 @@ static void nvme_free(struct nvme *ctrl)
 	pthread_mutex_destroy(&ctrl->pin_lock);
 	pthread_mutex_destroy(&ctrl->event_lock);
 	pthread_mutex_destroy(&ctrl->log_lock);
+	pthread_mutex_destroy(&ctrl->doorbell_lock);
 	pthread_cond_destroy(&ctrl->state_changed);
 	free(ctrl);
 }
@@ -85,6 +88,8 @@ static const struct uvf_device_ops ops = {
 	.reset = nvme_reset,
 	.dma_unmap = nvme_dma_unmap,
 	.bus_master_changed = nvme_bus_master_changed,
+	.areas_settled = nvme_doorbells_unmapped,
+	.areas_return = nvme_doorbells_return,
 	.destroy = nvme_destroy,
 };
 
@@ -211,6 +216,11 @@ static int read_spec(struct nvme *ctrl, const struct uvf_spec *spec, struct uvf_
 	strcpy(ctrl->model, model);
 	ctrl->serial_given = serial;
 	ctrl->poll = (enum nvme_poll)uvf_spec_number(spec, "poll");
+	ctrl->traps_while_saving = uvf_spec_number(spec, "doorbells");
+	if (ctrl->traps_while_saving && ctrl->poll != NVME_POLL_ON)
+		return uvf_fail(error, -EINVAL,
+				"doorbells=trapped-while-saving needs poll=on: "
+				"otherwise they can't be mapped");
 	ctrl->queues = (unsigned)uvf_spec_number(spec, "queues");
 	ctrl->mdts = (uint8_t)uvf_spec_number(spec, "mdts");
 	ret = open_namespaces(ctrl, spec, error);
@@ -221,7 +231,11 @@ static int read_spec(struct nvme *ctrl, const struct uvf_spec *spec, struct uvf_
 
 static int make_device(struct nvme *ctrl, const struct uvf_io_fd *io_fds, struct uvf_error *error)
 {
-	static const struct uvf_pci_bar_area doorbells = {NVME_REG_DOORBELLS, NVME_DOORBELL_SIZE};
+	const struct uvf_pci_bar_area doorbells = {
+		.offset = NVME_REG_DOORBELLS,
+		.size = NVME_DOORBELL_SIZE,
+		.flags = ctrl->traps_while_saving ? UVF_AREA_NOT_WHILE_SAVING : 0,
+	};
 	static const struct uvf_pci_capability capabilities[] = {
 		{.id = PCI_CAP_ID_PM, .pm = {.no_soft_reset = true}},
 		{.id = PCI_CAP_ID_EXP, .express = {.flr = true, .max_payload = 1}},
@@ -245,6 +259,7 @@ static int make_device(struct nvme *ctrl, const struct uvf_io_fd *io_fds, struct
 			    .areas = &doorbells,
 			    /* Only a poller that never sleeps sees a store into memory. */
 			    .area_count = ctrl->poll == NVME_POLL_ON,
+			    .areas_change = ctrl->traps_while_saving,
 			    .io_fds = io_fds,
 			    .io_fd_count = io_fds ? 2 * ctrl->queues : 0},
 		.capabilities = capabilities,
@@ -257,16 +272,8 @@ static int make_device(struct nvme *ctrl, const struct uvf_io_fd *io_fds, struct
 		return ret;
 	uvf_device_set_migration(ctrl->dev, &nvme_migration);
 	bar = uvf_pci_bar_memory(ctrl->dev, 0);
-	if (bar) {
-		ctrl->doorbells = (void *)(bar + NVME_REG_DOORBELLS);
-		return 0;
-	}
-	ctrl->own_doorbells = aligned_alloc(NVME_DOORBELL_SIZE, NVME_DOORBELL_SIZE);
-	if (!ctrl->own_doorbells)
-		return uvf_fail(error, -ENOMEM, "no memory");
-	memset(ctrl->own_doorbells, 0, NVME_DOORBELL_SIZE);
-	ctrl->doorbells = (void *)ctrl->own_doorbells;
-	return 0;
+	ret = nvme_doorbells_make(ctrl, bar ? bar + NVME_REG_DOORBELLS : NULL);
+	return ret ? uvf_fail(error, ret, "no memory") : 0;
 }
 
 static int create(const struct uvf_spec *spec, bool by_hand, struct uvf_device **devp,
@@ -284,6 +291,7 @@ static int create(const struct uvf_spec *spec, bool by_hand, struct uvf_device *
 	pthread_mutex_init(&ctrl->pin_lock, NULL);
 	pthread_mutex_init(&ctrl->event_lock, NULL);
 	pthread_mutex_init(&ctrl->log_lock, NULL);
+	pthread_mutex_init(&ctrl->doorbell_lock, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&ctrl->state_changed, &monotonic);

@@ -9,8 +9,8 @@
  * lock, change `registers` and leave the rest to poller 0.
  *
  * Locks, in the order in which they are taken: the device's, pollers' by rising index, then one of
- * state_lock, event_lock, log_lock, pin_lock, a namespace's bad_lock, under which no other is
- * taken. A poller never takes the device's lock.
+ * state_lock, event_lock, log_lock, pin_lock, doorbell_lock, a namespace's bad_lock, under which no
+ * other is taken. A poller never takes the device's lock.
  */
 #ifndef UVF_NVME_H
 #define UVF_NVME_H
@@ -256,6 +256,7 @@ struct nvme {
 	uint64_t started_at;
 	uint32_t reset_limit_ms; /* how long a reset from above is waited for */
 	bool by_hand;		 /* no threads: nvme_run() */
+	bool traps_while_saving; /* doorbells=trapped-while-saving */
 
 	int ioeventfds[NVME_MAX_POLLERS]; /* one a poller, or none */
 	unsigned ioeventfd_count;
@@ -278,8 +279,12 @@ struct nvme {
 	atomic_bool live;	/* enabled, not failed: queues are served */
 	atomic_bool shadowed;	/* doorbell buffers are in use */
 
-	_Atomic uint32_t *doorbells;
-	uint32_t *own_doorbells; /* where they are not mapped into the driver */
+	/* What pollers look at: one of the next two. */
+	_Atomic uint32_t *_Atomic doorbells;
+	_Atomic uint32_t *mapped_doorbells; /* in the BAR; NULL: a driver can't map them */
+	_Atomic uint32_t *own_doorbells;    /* while it has none mapped; NULL: it always may */
+	/* Held by who changes which it is, and by who clears one without the device's lock. */
+	pthread_mutex_t doorbell_lock;
 
 	unsigned deleting; /* submission queues. Poller 0's */
 	struct nvme_sq sqs[NVME_QUEUES];
@@ -348,6 +353,12 @@ void nvme_cq_head(struct nvme_poller *poller, struct nvme_cq *cq);
 /* Asks for the doorbells to be rung, as nobody will look. False: there is something to do. */
 bool nvme_doorbells_arm(struct nvme_poller *poller);
 void nvme_doorbell_write(struct nvme *ctrl, uint32_t number, uint32_t value);
+void nvme_doorbell_clear(struct nvme *ctrl, uint32_t number);
+/* With the device's lock: nobody has the doorbells mapped any more; somebody soon can again. */
+void nvme_doorbells_unmapped(struct uvf_device *dev, uint32_t index, int result);
+void nvme_doorbells_return(struct uvf_device *dev, uint32_t index);
+/* @mapped: where a driver maps them, or NULL. Errors: -ENOMEM. */
+int nvme_doorbells_make(struct nvme *ctrl, void *mapped);
 
 /* queue.c: with the poller's lock. */
 bool nvme_sq_process(struct nvme_poller *poller, struct nvme_sq *sq);

@@ -262,7 +262,7 @@ void nvme_cq_start(struct nvme *ctrl, uint16_t id, uint32_t size, bool interrupt
 	cq->posted = false;
 	cq->bad_doorbell = UINT32_MAX;
 	cq->event_index = 0;
-	atomic_store(&ctrl->doorbells[NVME_DOORBELL_CQ(id)], 0);
+	nvme_doorbell_clear(ctrl, NVME_DOORBELL_CQ(id));
 	atomic_store(&cq->limit, size);
 }
 
@@ -275,7 +275,7 @@ void nvme_sq_start(struct nvme *ctrl, uint16_t id, struct nvme_cq *cq, uint32_t 
 	sq->state = (struct nvme_sq_state){.size = size, .cq_id = cq->id};
 	sq->bad_doorbell = UINT32_MAX;
 	sq->event_index = sq->pending = 0;
-	atomic_store(&ctrl->doorbells[NVME_DOORBELL_SQ(id)], 0);
+	nvme_doorbell_clear(ctrl, NVME_DOORBELL_SQ(id));
 	cq->sq_count++;
 	cq->poller->sqs[cq->poller->sq_count++] = sq;
 	atomic_store(&sq->cq_id, cq->id);
