@@ -2,7 +2,7 @@
 /*
  * ioctls, accesses and mappings of whatever content on a device's file. The input is a list of
  * steps: a byte that says what, then its operands. Addresses are in a page, at its end, or wrong:
- * the program is this process.
+ * the program is this process. Meanwhile the devices write to memory.
  */
 #include <assert.h>
 #include <errno.h>
@@ -23,6 +23,10 @@
 #define STEPS	64
 #define EVENTS	4
 
+/* From 0 to the end of all that can be an address, nearly. */
+#define DMA_PAGES	 4
+#define DMA_STRIDE_SHIFT 60
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct fuzz {
@@ -32,6 +36,7 @@ struct fuzz {
 	struct uapi_call call;
 	uint8_t *page; /* with nothing after it */
 	int events[EVENTS];
+	struct uvf_address_space *space;
 	const uint8_t *data;
 	size_t size;
 };
@@ -121,6 +126,28 @@ static const struct uvf_pci_description description = {
 	.capability_count = UVF_ARRAY_SIZE(capabilities),
 };
 
+/* A page of memory, everywhere in a part of the addresses: for what the devices write. */
+static void attach(struct fuzz *fuzz)
+{
+	static uint8_t memory_bytes[PAGE];
+	struct uvf_memory *memory;
+	int ret = uvf_address_space_new(NULL, &fuzz->space);
+
+	ret = ret ? ret : uvf_memory_new_local(memory_bytes, PAGE, &memory);
+	assert(!ret);
+	for (uint64_t i = 0; i < DMA_PAGES; i++)
+		ret = ret ? ret
+			  : uvf_map(fuzz->space, i << DMA_STRIDE_SHIFT, PAGE, UVF_PROT_RW, memory,
+				    0);
+	for (size_t i = 0; i < DEVICES; i++) {
+		uvf_device_attach(fuzz->devices[i].dev, UVF_PASID_NONE, fuzz->space);
+		uvf_region_write(fuzz->devices[i].dev, VFIO_PCI_CONFIG_REGION_INDEX, PCI_COMMAND,
+				 &(uint8_t){PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY}, 1);
+	}
+	assert(!ret);
+	uvf_memory_put(memory);
+}
+
 static void begin(struct fuzz *fuzz)
 {
 	struct uvf_error error;
@@ -148,6 +175,7 @@ static void begin(struct fuzz *fuzz)
 		ret = ret ? ret : uapi_session_new(device);
 		assert(!ret);
 	}
+	attach(fuzz);
 	for (size_t i = 0; i < EVENTS; i++)
 		fuzz->events[i] = eventfd(0, EFD_NONBLOCK);
 }
@@ -161,6 +189,7 @@ static void end(struct fuzz *fuzz)
 	}
 	for (size_t i = 0; i < EVENTS; i++)
 		close(fuzz->events[i]);
+	uvf_address_space_put(fuzz->space);
 	uapi_files_free(&fuzz->run);
 	pthread_mutex_destroy(&fuzz->run.topology);
 }
@@ -279,6 +308,10 @@ static void step(struct fuzz *fuzz)
 	default:
 		if (what & 0x40)
 			uvf_run_request(&fuzz->run, what >> 7);
+		else if (what & 0x20)
+			uvf_dma_write(device->dev, UVF_PASID_NONE,
+				      (take_number(fuzz, 1) % DMA_PAGES) << DMA_STRIDE_SHIFT, "x",
+				      1);
 		else
 			eventfd_write(fuzz->events[what % EVENTS], 1);
 		break;
@@ -294,6 +327,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!is_made) {
 		make_program();
 		mprotect(fuzz.page + PAGE, PAGE, PROT_NONE);
+		mprotect(PROGRAM, PAGE, PROT_READ);
 		is_made = true;
 	}
 	memset(fuzz.page, 0, PAGE);
