@@ -309,11 +309,12 @@ class Served:
     def __init__(self, devices):
         self.devices = devices
         self.process = None
+        self.control = Work.file("control")
         self.start()
 
     def start(self):
         """Again, too, after a kill: a socket that is left is the server's to replace."""
-        arguments = [UVFIO, "serve"]
+        arguments = [UVFIO, "serve", "--control", self.control]
         for device in self.devices:
             arguments += [device.spec(), "--socket", device.socket]
         self.process = Process("uvfio", arguments)

@@ -1,10 +1,11 @@
 """A virtual machine that moves from one QEMU to another, each under a `uvfio run` of its own."""
 
 import contextlib
+import json
 import subprocess
 
 from failures import COMMAND_TIMEOUT, check, wait_until
-from guest import MIB, UVFIO, Guest, Work, start
+from guest import MIB, UVFIO, Guest, Served, Work, start
 from relay import Relay
 
 # The source waits for as much to be left as it can send in so many milliseconds.
@@ -19,23 +20,67 @@ COMPLAINTS = ("timeout", "I/O error", "AER", "resetting controller", "critical",
 
 class Place:
     """
-    Where a machine can be: a QEMU whose devices its own supervisor offers. DEVICES are Offered, and
-    the words of their specs; with an AGENT it waits for the machine to come.
+    Where a machine can be: a QEMU whose devices its own supervisor offers. DEVICES are Offered,
+    OTHERS are QEMU's own, and what is SERVED is in processes of their own, in which those find it.
+    With an AGENT it waits for the machine to come.
     """
 
-    def __init__(self, devices, agent=None, **options):
+    def __init__(self, devices, others=(), served=(), agent=None, **options):
         self.devices = devices
+        self.served = []
         self.control = Work.file("control")
         words = [UVFIO, "run", "--control", self.control]
         for device in devices:
             words += ["--device", device.spec()]
         options = {"memory": MEMORY, "under": [*words, "--"] if devices else (), **options}
-        options["devices"] = [*devices, *options.pop("others", [])]
-        self.guest = Guest(agent=agent, **options) if agent else start(**options)
+        options["devices"] = [*devices, *others]
+        try:
+            for device in served:
+                self.served.append(Served([device]))
+            self.guest = Guest(agent=agent, **options) if agent else start(**options)
+        except BaseException:
+            self.kill_served()
+            raise
 
-    def uvfio(self, *words):
-        """Tells the supervisor something."""
-        subprocess.run([UVFIO, "ctl", self.control, *words], check=True, timeout=COMMAND_TIMEOUT)
+    def inject(self, device, fault):
+        """Into DEVICE, in the process that it is in."""
+        for served in self.served:
+            if device.device in served.devices:
+                self._ctl([served.control, "inject", fault])
+                return
+        self._ctl([self.control, "inject", f"{fault},device={device.host}"])
+
+    def clear(self):
+        for control in [self.control, *[served.control for served in self.served]]:
+            self._ctl([control, "clear"])
+
+    def calls(self):
+        """How often QEMU has made which call on VFIO."""
+        rows = json.loads(self._ctl([self.control, "stats", "--json"]))
+        return {row["call"]: row["count"] for row in rows}
+
+    @staticmethod
+    def _ctl(words):
+        return subprocess.run(
+            [UVFIO, "ctl", *words],
+            check=True,
+            timeout=COMMAND_TIMEOUT,
+            stdout=subprocess.PIPE,
+        ).stdout
+
+    def quit(self):
+        """In order, when the machine isn't there any more."""
+        self.guest.quit()
+        for served in self.served:
+            served.stop()
+
+    def kill_served(self):
+        for served in self.served:
+            served.kill()
+
+    def kill(self):
+        self.guest.kill()
+        self.kill_served()
 
     @property
     def qmp(self):
@@ -136,7 +181,7 @@ class Machine:
 
     def leave(self):
         """The source, which has nothing any more, ends."""
-        self.source.guest.quit()
+        self.source.quit()
 
     def move(self, to=None):
         to = to or self.add()
@@ -149,7 +194,7 @@ class Machine:
         """
         The destination, to which it has moved, is gone. So the source goes on where it was.
         """
-        self.place.guest.kill()
+        self.place.kill()
         self.place = self.source
         self.guest.agent.use(self.guest.line)
         self.guest.qmp("cont")
@@ -161,7 +206,7 @@ class Machine:
 
     def end(self):
         for place in self.places:
-            place.guest.kill()
+            place.kill()
 
 
 @contextlib.contextmanager
