@@ -412,6 +412,10 @@ int uvf_channel_next(struct uvf_channel *channel, enum uvf_channel_wait wait,
 			ret = channel->lost;
 			break;
 		}
+		if (channel->nudged && wait == UVF_CHANNEL_POLL) {
+			channel->nudged = false;
+			break;
+		}
 		if (channel->receiving || (wait == UVF_CHANNEL_POLL && channel->waiters)) {
 			if (wait != UVF_CHANNEL_WAIT && wait != UVF_CHANNEL_POLL)
 				break;
@@ -467,11 +471,8 @@ static void timed_wait(struct uvf_channel *channel, uint64_t deadline)
 	pthread_cond_timedwait(&channel->changed, &channel->lock, &until);
 }
 
-/*
- * Requests were received that nobody waits for but by the eventfd.
- * #syscalls: write
- */
-static void kick(const struct uvf_channel *channel)
+/* #syscalls: write */
+void uvf_channel_kick(const struct uvf_channel *channel)
 {
 	uint64_t one = 1;
 	ssize_t written;
@@ -493,9 +494,12 @@ static void wait_reply(struct uvf_channel *channel, struct uvf_waiter *waiter)
 			timed_wait(channel, deadline);
 		} else {
 			receive(channel, 0);
-			/* At once: the other side may answer nothing before it is answered. */
+			/*
+			 * Nobody waits for those but by the eventfd. At once: the other side may
+			 * answer nothing before it is answered.
+			 */
 			if (channel->requests)
-				kick(channel);
+				uvf_channel_kick(channel);
 		}
 		if (!waiter->done && uvf_now_ns() >= deadline)
 			uvf_channel_lose(channel, -ETIMEDOUT);

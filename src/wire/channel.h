@@ -110,6 +110,11 @@ int uvf_channel_post(struct uvf_channel *channel, const struct uvf_call *call);
  */
 int uvf_channel_send(struct uvf_channel *channel, const struct iovec *iov, size_t iov_count,
 		     const int *fds, size_t fd_count, bool wait);
+/*
+ * Wakes who serves the channel for something else than a request: its uvf_channel_next() with POLL,
+ * now or the next time that it would wait, returns 0 once. And writes to kick_fd.
+ */
+void uvf_channel_nudge(struct uvf_channel *channel);
 /* Returns 0 when nothing is queued any more, 1 when something is, or why the channel is over. */
 int uvf_channel_flush(struct uvf_channel *channel);
 

@@ -49,6 +49,7 @@ struct uvf_channel {
 		changed; /* the role is free, a caller is done, a request is there, or over */
 	int lost;
 	bool interrupted; /* next() hands nothing out */
+	bool nudged;	  /* next() with POLL returns before it waits */
 	bool receiving;	  /* somebody has the role: `end` grows, nothing else moves */
 	bool polling;	  /* a reader without the role waits for bytes, or for `wake` */
 	int wake;	  /* eventfd, made for the first such reader; -1 */
@@ -72,6 +73,8 @@ struct uvf_channel {
 	uint64_t output_end; /* in the stream of all that was ever queued */
 };
 
+/* Tells who waits by the channel's eventfd, if it has one. */
+void uvf_channel_kick(const struct uvf_channel *channel);
 /* With the lock held. */
 void uvf_channel_lose(struct uvf_channel *channel, int error);
 /* Sorts the whole messages that have come. With the lock held. Returns 0 or a violation. */

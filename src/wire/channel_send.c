@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The sending half of a channel: one system call where the socket has room, else a bounded queue.
+/*
+ * The sending half of a channel: one system call where the socket has room, else a bounded queue.
+ * And the nudge of who has something to send, but not here.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "wire/channel_private.h"
@@ -183,4 +186,20 @@ int uvf_channel_send(struct uvf_channel *channel, const struct iovec *iov, size_
 		return uvf_channel_error(channel);
 	}
 	return ret && wait ? flush_wait(channel, end) : 0;
+}
+
+/* #syscalls: write */
+void uvf_channel_nudge(struct uvf_channel *channel)
+{
+	uint64_t one = 1;
+	ssize_t written = 0;
+
+	pthread_mutex_lock(&channel->lock);
+	channel->nudged = true;
+	if (channel->polling)
+		written = write(channel->wake, &one, sizeof(one));
+	(void)written; /* it can only be full: then it is readable */
+	pthread_cond_broadcast(&channel->changed);
+	pthread_mutex_unlock(&channel->lock);
+	uvf_channel_kick(channel);
 }

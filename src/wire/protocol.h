@@ -12,6 +12,7 @@
  *                                  specifications had it: answered where it was proposed. A bitmap
  *                                  is never larger than what the server says there, nor than its
  *                                  max_data_xfer_size: who asks for more is told E2BIG.
+ *   "uvfio" in VERSION             {"areas": 1}: <uvfio/remap.h>, with its messages.
  *   MIG_DATA_READ in PRE_COPY      with nothing there at the moment is answered with size 0, which
  *                                  is the specification's "no more": more can come until STOP_COPY
  *                                  has been read to its end. A client also takes ENOMSG for that.
@@ -22,6 +23,7 @@
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <uvfio/remap.h>
 #include <uvfio/uapi.h>
 
 #define UVF_WIRE_MAJOR 0
@@ -223,6 +225,10 @@ struct uvf_wire_mig_data {
 };
 static_assert(sizeof(struct uvf_wire_mig_data) == 8, "layout");
 static_assert(offsetof(struct uvf_wire_mig_data, size) == 4, "layout");
+
+/* UVF_USER_REGION_MAPPED and _UNMAPPED. */
+static_assert(sizeof(struct uvf_user_region_mapping) == 32, "layout");
+static_assert(offsetof(struct uvf_user_region_mapping, offset) == 16, "layout");
 
 /* The largest fixed part of a message that data of max_data_xfer_size can follow. */
 #define UVF_WIRE_FIXED_MAX \

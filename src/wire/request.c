@@ -187,6 +187,16 @@ static int check_mig_data_write(const struct uvf_wire_request *request,
 	return check_count(mig_data->size, limits);
 }
 
+static int check_region_mapping(const struct uvf_wire_request *request,
+				const struct uvf_wire_limits *limits)
+{
+	const struct uvf_user_region_mapping *mapping = &request->region_mapping;
+
+	if (mapping->argsz < sizeof(*mapping) || mapping->flags || mapping->reserved)
+		return -EINVAL;
+	return 0;
+}
+
 static const struct row rows[] = {
 	[VFIO_USER_VERSION] = {sizeof(struct uvf_wire_version), true, 0, check_version},
 	[VFIO_USER_DMA_MAP] = {sizeof(struct uvf_wire_dma_map), false, 1, check_dma_map},
@@ -217,13 +227,31 @@ static const struct row rows[] = {
 				      check_mig_data_write},
 };
 
+/* Of the extension, by their distance from the first. */
+static const struct row area_rows[] = {
+	{sizeof(struct uvf_user_region_mapping), false, 0, check_region_mapping},
+	{sizeof(struct uvf_user_region_mapping), false, 0, check_region_mapping},
+};
+static_assert(UVF_USER_REGION_UNMAPPED == UVF_USER_REGION_MAPPED + 1, "rows");
+
+static const struct row *find_row(uint16_t command, const struct uvf_wire_limits *limits)
+{
+	if (command < UVF_ARRAY_SIZE(rows))
+		return &rows[command];
+	if (limits->areas && command >= UVF_USER_REGION_MAPPED &&
+	    command <= UVF_USER_REGION_UNMAPPED)
+		return &area_rows[command - UVF_USER_REGION_MAPPED];
+	return &rows[0];
+}
+
 int uvf_wire_decode(const struct uvf_message *message, const struct uvf_wire_limits *limits,
 		    struct uvf_wire_request *request)
 {
 	uint16_t command = message->header.command;
-	const struct row *row = &rows[command < UVF_ARRAY_SIZE(rows) ? command : 0];
+	const struct row *row = find_row(command, limits);
 
 	*request = (struct uvf_wire_request){
+		.id = message->header.id,
 		.command = command,
 		.no_reply = message->header.flags & UVF_WIRE_NO_REPLY,
 		.fds = message->fds,

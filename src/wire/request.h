@@ -8,9 +8,11 @@
 
 struct uvf_wire_limits {
 	uint32_t max_data_xfer_size; /* ours: the largest count we take */
+	bool areas;		     /* the extension's messages are allowed */
 };
 
 struct uvf_wire_request {
+	uint16_t id;
 	uint16_t command;
 	bool no_reply;
 	union {
@@ -27,6 +29,7 @@ struct uvf_wire_request {
 		struct uvf_wire_write_multi write_multi;
 		struct uvf_wire_feature feature;
 		struct uvf_wire_mig_data mig_data;
+		struct uvf_user_region_mapping region_mapping;
 	};
 	const uint8_t *data; /* what follows the fixed part; in the receive buffer */
 	size_t data_size;

@@ -79,6 +79,21 @@ static int get_migration(struct json_object *object, struct uvf_wire_capabilitie
 	return 0;
 }
 
+/* What is ours. A number, so that there can be more of it: each is what those below it are. */
+static int get_extensions(struct json_object *object, struct uvf_wire_capabilities *capabilities)
+{
+	struct json_object *extensions;
+	uint64_t areas = 0;
+
+	if (!json_object_object_get_ex(object, "uvfio", &extensions))
+		return 0;
+	if (!json_object_is_type(extensions, json_type_object) ||
+	    get_number(extensions, "areas", 0, UINT32_MAX, &areas))
+		return -EINVAL;
+	capabilities->areas = areas;
+	return 0;
+}
+
 static int get_all(struct json_object *root, struct uvf_wire_capabilities *capabilities)
 {
 	uint64_t max_msg_fds = capabilities->max_msg_fds;
@@ -98,7 +113,7 @@ static int get_all(struct json_object *root, struct uvf_wire_capabilities *capab
 		return -EINVAL;
 	capabilities->max_msg_fds = (uint32_t)max_msg_fds;
 	capabilities->max_data_xfer_size = (uint32_t)max_data_xfer_size;
-	if (get_migration(object, capabilities))
+	if (get_migration(object, capabilities) || get_extensions(object, capabilities))
 		return -EINVAL;
 	return get_twin_socket(object, capabilities);
 }
@@ -149,6 +164,14 @@ static struct json_object *migration_object(const struct uvf_wire_capabilities *
 	return migration;
 }
 
+static struct json_object *extensions_object(void)
+{
+	struct json_object *extensions = json_object_new_object();
+
+	json_object_object_add(extensions, "areas", json_object_new_int(1));
+	return extensions;
+}
+
 int uvf_wire_capabilities_encode(const struct uvf_wire_capabilities *capabilities, char *text,
 				 size_t size)
 {
@@ -176,6 +199,8 @@ int uvf_wire_capabilities_encode(const struct uvf_wire_capabilities *capabilitie
 		json_object_object_add(object, "twin_socket", twin_object(capabilities));
 	if (capabilities->migration)
 		json_object_object_add(object, "migration", migration_object(capabilities));
+	if (capabilities->areas)
+		json_object_object_add(object, "uvfio", extensions_object());
 	plain = json_object_to_json_string_ext(root, JSON_C_TO_STRING_PLAIN);
 	if (plain) {
 		size_t length = strlen(plain) + 1;

@@ -26,6 +26,7 @@ struct uvf_wire_capabilities {
 	bool migration;	   /* the next two are said */
 	uint64_t migration_page_size;
 	uint64_t max_bitmap_size; /* of a report of a dirty log */
+	bool areas;		  /* those that change are told of: <uvfio/remap.h> */
 };
 
 /*
