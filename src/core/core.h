@@ -10,6 +10,7 @@
 #include <uvfio/device.h>
 #include <uvfio/inject.h>
 #include <uvfio/migration.h>
+#include <uvfio/remap.h>
 
 /*
  * A bus (PCI) stands between the core and the model: it is told what happens to the device before
@@ -164,6 +165,10 @@ int uvf_device_check_irqs(struct uvf_device *dev, const struct uvf_irq_handover 
 int uvf_device_take_irqs(struct uvf_device *dev, const struct uvf_irq_handover *irqs, size_t count);
 /* Closes the descriptors. */
 void uvf_irq_handover_free(struct uvf_irq_handover *irqs, size_t count);
+
+/* As uvf_region_mapped(), with the device's lock held. */
+int uvf_region_mapped_locked(struct uvf_device *dev, uint32_t index, uint64_t offset, uint64_t size,
+			     enum uvf_mapped kind);
 
 /* For who makes mappings: 0, or the error that this one is refused with. NULL injector: 0. */
 int uvf_injector_map(struct uvf_injector *injector, uvf_iova_t iova, uint64_t size);

@@ -69,26 +69,32 @@ static bool unclaim(struct remap *remap, struct claim *claim)
 	return found;
 }
 
-int uvf_region_mapped(struct uvf_device *dev, uint32_t index, uint64_t offset, uint64_t size,
-		      enum uvf_mapped kind)
+int uvf_region_mapped_locked(struct uvf_device *dev, uint32_t index, uint64_t offset, uint64_t size,
+			     enum uvf_mapped kind)
 {
 	const struct region *region = uvf_device_region(dev, index);
 	struct claim new = {.index = index, .offset = offset, .size = size, .kind = kind};
 	const struct area_list *list;
-	int ret = 0;
 
 	if (!region || !size || !is_page_aligned(offset | size) ||
 	    !uvf_range_inside(offset, size, region->description.size) ||
 	    (kind != UVF_MAPPED_KNOWN && kind != UVF_MAPPED_UNKNOWN))
 		return -EINVAL;
-	uvf_device_lock(dev);
 	list = uvf_region_areas(region);
 	if (!atomic_load(&dev->open))
-		ret = -ENODEV;
-	else if (!uvf_areas_keep(list, list, offset, size))
-		ret = -EINVAL;
-	else if (region->changes)
-		ret = claim(dev, list, &new);
+		return -ENODEV;
+	if (!uvf_areas_keep(list, list, offset, size))
+		return -EINVAL;
+	return region->changes ? claim(dev, list, &new) : 0;
+}
+
+int uvf_region_mapped(struct uvf_device *dev, uint32_t index, uint64_t offset, uint64_t size,
+		      enum uvf_mapped kind)
+{
+	int ret;
+
+	uvf_device_lock(dev);
+	ret = uvf_region_mapped_locked(dev, index, offset, size, kind);
 	uvf_device_unlock(dev);
 	return ret;
 }

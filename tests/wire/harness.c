@@ -46,7 +46,7 @@ int memory_file(size_t size)
 	return fd;
 }
 
-struct harness *harness_new(const struct uvf_server_config *given)
+struct harness *harness_serve(struct uvf_device *dev, const struct uvf_server_config *given)
 {
 	struct harness *h = calloc(1, sizeof(*h));
 	/* Long: no test is decided by a machine that stalls. */
@@ -68,9 +68,19 @@ struct harness *harness_new(const struct uvf_server_config *given)
 			config.client_timeout_ms = LONG_TIME_MS;
 	}
 	config.path = h->path;
-	h->device = test_device_new();
-	if (uvf_server_new(h->device->dev, &config, &h->server, &error))
+	if (uvf_server_new(dev, &config, &h->server, &error))
 		fail_msg("%s", error.text);
+	return h;
+}
+
+struct harness *harness_new(const struct uvf_server_config *config)
+{
+	size_t before = count_fds();
+	struct test_device *device = test_device_new();
+	struct harness *h = harness_serve(device->dev, config);
+
+	h->device = device;
+	h->fds_before = before;
 	return h;
 }
 
@@ -81,7 +91,8 @@ void harness_free(struct harness *h)
 	if (h->client >= 0)
 		close(h->client);
 	uvf_server_free(h->server);
-	test_device_free(h->device);
+	if (h->device)
+		test_device_free(h->device);
 	assert_int_equal(access(h->path, F_OK), -1);
 	assert_int_equal(rmdir(h->directory), 0);
 	free(h);

@@ -63,7 +63,7 @@ struct test_device *test_device_new(void);
 void test_device_free(struct test_device *device);
 
 struct harness {
-	struct test_device *device;
+	struct test_device *device; /* or NULL: another, which is the test's */
 	struct uvf_server *server;
 	char directory[64];
 	char path[96];
@@ -75,6 +75,7 @@ struct harness {
 
 /* @config may be NULL; its path is set here. */
 struct harness *harness_new(const struct uvf_server_config *config);
+struct harness *harness_serve(struct uvf_device *dev, const struct uvf_server_config *config);
 void harness_free(struct harness *h);
 /* cmocka's: a server with a client that has negotiated, and their end, which counts fds. */
 int harness_setup(void **state);

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include <uvfio/migration.h>
+#include <uvfio/remap.h>
 
 #include "base/clock.h"
 #include "frontends/vfio_user/server.h"
@@ -79,6 +80,7 @@ void uvf_connection_close(struct uvf_connection *connection)
 	uvf_channel_fail(connection->channel, -ENOTCONN);
 	if (connection->twin)
 		uvf_channel_fail(connection->twin, -ENOTCONN);
+	uvf_connection_forget_deferred(connection);
 	if (connection->negotiated)
 		uvf_device_close(connection->server->dev);
 	connection->negotiated = false;
@@ -109,8 +111,8 @@ uint64_t uvf_connection_deadline(struct uvf_connection *connection)
 	return connection->negotiated ? 0 : connection->since + limit;
 }
 
-static void send_reply(struct uvf_connection *connection, const struct uvf_wire_header *request,
-		       int error, const struct uvf_reply *reply)
+void uvf_connection_reply(struct uvf_connection *connection, const struct uvf_wire_header *request,
+			  int error, const struct uvf_reply *reply)
 {
 	struct uvf_wire_header header = {
 		.id = request->id,
@@ -165,6 +167,7 @@ void uvf_connection_agree(struct uvf_connection *connection, struct uvf_wire_cap
 		.migration = client->migration && migrates(connection->server->dev),
 		.migration_page_size = UVF_WIRE_MIGRATION_PAGE_SIZE,
 		.max_bitmap_size = config->max_data_xfer_size,
+		.areas = client->areas && uvf_remap_irq(connection->server->dev) >= 0,
 	};
 	/* QEMU refuses a server that has more to offer than it proposed itself. */
 	if (client->max_msg_fds > 1 && ours->max_msg_fds > client->max_msg_fds)
@@ -176,6 +179,7 @@ void uvf_connection_agree(struct uvf_connection *connection, struct uvf_wire_cap
 	if (ours->max_bitmap_size > client->max_bitmap_size)
 		ours->max_bitmap_size = client->max_bitmap_size;
 	connection->max_bitmap_size = ours->max_bitmap_size;
+	connection->areas = ours->areas;
 }
 
 int uvf_connection_set_twin(struct uvf_connection *connection, int fd)
@@ -300,7 +304,7 @@ static void handle_first(struct uvf_connection *connection, const struct uvf_mes
 		error = -EINVAL;
 	if (!error)
 		error = negotiate(connection, request, &reply);
-	send_reply(connection, &message->header, error, &reply);
+	uvf_connection_reply(connection, &message->header, error, &reply);
 	uvf_fdpass_close(reply.fds, reply.fd_count);
 	if (error) {
 		uvf_server_log(server, UVF_LOG_WARNING, "refused a client's first message: %s",
@@ -316,9 +320,11 @@ static void handle_first(struct uvf_connection *connection, const struct uvf_mes
 static void handle(struct uvf_connection *connection, const struct uvf_message *message)
 {
 	struct uvf_server *server = connection->server;
+	const struct uvf_wire_limits limits = {server->limits.max_data_xfer_size,
+					       connection->areas};
 	struct uvf_wire_request request;
 	struct uvf_reply reply;
-	int ret = uvf_wire_decode(message, &server->limits, &request);
+	int ret = uvf_wire_decode(message, &limits, &request);
 
 	if (!connection->negotiated) {
 		handle_first(connection, message, &request, ret);
@@ -327,13 +333,14 @@ static void handle(struct uvf_connection *connection, const struct uvf_message *
 	/* Not the descriptors' array: it's long, and what isn't counted isn't read. */
 	reply.payload = connection->reply + sizeof(struct uvf_wire_header);
 	reply.size = reply.fd_count = 0;
+	reply.later = false;
 	if (!ret)
 		ret = uvf_request_handle(connection, &request, &reply);
 	if (ret < 0)
 		uvf_server_log(server, UVF_LOG_DEBUG, "command %u: %s", request.command,
 			       strerror(-ret));
-	if (!request.no_reply)
-		send_reply(connection, &message->header, ret, &reply);
+	if (!request.no_reply && !reply.later)
+		uvf_connection_reply(connection, &message->header, ret, &reply);
 }
 
 static void log_end(struct uvf_connection *connection, int error)
@@ -344,11 +351,18 @@ static void log_end(struct uvf_connection *connection, int error)
 		       "the client has gone%s%s", fault ? ": " : "", fault ? strerror(-error) : "");
 }
 
+/* By polling who may be woken by something else than a request. */
+static enum uvf_channel_wait how_to_wait(const struct uvf_connection *connection, bool wait,
+					 int handled)
+{
+	if (wait)
+		return connection->movable || connection->deferred ? UVF_CHANNEL_POLL
+								   : UVF_CHANNEL_WAIT;
+	return handled ? UVF_CHANNEL_QUEUED : UVF_CHANNEL_NOW;
+}
+
 int uvf_connection_serve(struct uvf_connection *connection, bool wait)
 {
-	enum uvf_channel_wait blocking = connection->movable ? UVF_CHANNEL_POLL : UVF_CHANNEL_WAIT;
-	enum uvf_channel_wait first = wait ? blocking : UVF_CHANNEL_NOW;
-	enum uvf_channel_wait next = wait ? blocking : UVF_CHANNEL_QUEUED;
 	struct uvf_message message;
 	int handled = 0, ret = 0;
 
@@ -359,7 +373,10 @@ int uvf_connection_serve(struct uvf_connection *connection, bool wait)
 			if (ret)
 				break;
 		}
-		ret = uvf_channel_next(connection->channel, handled ? next : first, &message);
+		if (connection->deferred)
+			uvf_connection_answer_deferred(connection);
+		ret = uvf_channel_next(connection->channel, how_to_wait(connection, wait, handled),
+				       &message);
 		if (ret <= 0)
 			break;
 		handle(connection, &message);

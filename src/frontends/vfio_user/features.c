@@ -179,6 +179,14 @@ static int any_feature(struct uvf_connection *connection, const struct uvf_wire_
 	return 0;
 }
 
+static int set_state(struct uvf_connection *connection, const struct uvf_wire_request *request,
+		     struct uvf_reply *reply)
+{
+	return uvf_migration_flags(connection->server->dev)
+		       ? uvf_request_set_state(connection, request, reply)
+		       : any_feature(connection, request, reply);
+}
+
 /* The features whose data are checked here. */
 static const struct {
 	uint32_t number, operation;
@@ -188,7 +196,7 @@ static const struct {
 			 struct uvf_reply *reply);
 } features[] = {
 	{VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, VFIO_DEVICE_FEATURE_SET,
-	 sizeof(struct vfio_device_feature_mig_state), false, any_feature},
+	 sizeof(struct vfio_device_feature_mig_state), false, set_state},
 	{VFIO_DEVICE_FEATURE_DMA_LOGGING_START, VFIO_DEVICE_FEATURE_SET,
 	 sizeof(struct uvf_wire_logging_control), true, start_logging},
 	{VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, VFIO_DEVICE_FEATURE_SET, 0, false, stop_logging},

@@ -6,7 +6,9 @@
  *   loop.c        events: who connects, who waits, time limits; embedded, or on threads
  *   connection.c  one client's session, from VERSION to the device's close
  *   requests.c    what each command does
- *   features.c    of them, DEVICE_FEATURE and the data of a migration
+ *   infos.c       of them, those that tell what the device has
+ *   features.c    DEVICE_FEATURE and the data of a migration
+ *   deferred.c    of that, changes of the migration state, which can take their time
  *   remote.c      the client's memory that comes without a file
  *   suspend.c     a session that stands still, goes on, or has gone to another server
  *   offer.c       what another server needs to go on with a session
@@ -20,6 +22,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <uvfio/client.h>
 #include <uvfio/server.h>
 
@@ -31,6 +34,8 @@
 /* Requests for one call of the embedded loop, so that others get their turn. */
 #define UVF_REQUESTS_AT_ONCE 64
 
+struct uvf_reply;
+
 struct uvf_connection {
 	struct uvf_server *server;
 	struct uvf_channel *channel;
@@ -40,8 +45,10 @@ struct uvf_connection {
 	struct uvf_remote *remote_reader; /* that memory's, which keeps it */
 	struct uvf_wire_capabilities client;
 	bool negotiated;
-	uint64_t since;	   /* of connecting, ns */
-	bool blocking;	   /* on a thread of its own */
+	bool areas;		       /* both ends know areas that change: <uvfio/remap.h> */
+	struct uvf_deferred *deferred; /* replies that come later, oldest first */
+	uint64_t since;		       /* of connecting, ns */
+	bool blocking;		       /* on a thread of its own */
 	bool movable;	   /* it can be suspended at once: its thread waits by polling */
 	bool output_waits; /* replies are queued that the client doesn't read */
 	uint64_t output_since;
@@ -130,6 +137,9 @@ int uvf_connection_set_twin(struct uvf_connection *connection, int fd);
 void uvf_connection_agree(struct uvf_connection *connection, struct uvf_wire_capabilities *ours);
 /* An empty address space, by @max_dma_maps and the configuration. */
 int uvf_connection_new_space(struct uvf_connection *connection, uint64_t max_dma_maps);
+/* Sends a reply to @request: @error, a negative errno, or @reply. */
+void uvf_connection_reply(struct uvf_connection *connection, const struct uvf_wire_header *request,
+			  int error, const struct uvf_reply *reply);
 /* Answers @header with an error, on a socket that isn't served. */
 void uvf_connection_refuse(int fd, const struct uvf_wire_header *header, int error);
 
@@ -142,10 +152,28 @@ struct uvf_reply {
 	size_t size;
 	int fds[UVF_FDPASS_MAX]; /* borrowed */
 	size_t fd_count;
+	bool later; /* it isn't sent now */
 };
+static inline void uvf_reply_put(struct uvf_reply *reply, const void *data, size_t size)
+{
+	memcpy(reply->payload + reply->size, data, size);
+	reply->size += size;
+}
 /* Returns 0 or a negative errno, which becomes the reply. */
 int uvf_request_handle(struct uvf_connection *connection, const struct uvf_wire_request *request,
 		       struct uvf_reply *reply);
+
+/* infos.c: of these. */
+int uvf_request_device_info(struct uvf_connection *connection,
+			    const struct uvf_wire_request *request, struct uvf_reply *reply);
+int uvf_request_region_info(struct uvf_connection *connection,
+			    const struct uvf_wire_request *request, struct uvf_reply *reply);
+int uvf_request_region_io_fds(struct uvf_connection *connection,
+			      const struct uvf_wire_request *request, struct uvf_reply *reply);
+int uvf_request_irq_info(struct uvf_connection *connection, const struct uvf_wire_request *request,
+			 struct uvf_reply *reply);
+/* Whether IRQ @index isn't there for the client: it doesn't know what it is for. */
+bool uvf_connection_hides_irq(const struct uvf_connection *connection, uint32_t index);
 
 /* features.c: of these. */
 int uvf_request_feature(struct uvf_connection *connection, const struct uvf_wire_request *request,
@@ -154,6 +182,14 @@ int uvf_request_mig_data_read(struct uvf_connection *connection,
 			      const struct uvf_wire_request *request, struct uvf_reply *reply);
 int uvf_request_mig_data_write(struct uvf_connection *connection,
 			       const struct uvf_wire_request *request, struct uvf_reply *reply);
+
+/* deferred.c: of these, SET of MIG_DEVICE_STATE. The data's size has been checked. */
+int uvf_request_set_state(struct uvf_connection *connection, const struct uvf_wire_request *request,
+			  struct uvf_reply *reply);
+/* Sends the replies whose time has come: by the session's thread, between requests. */
+void uvf_connection_answer_deferred(struct uvf_connection *connection);
+/* Nobody waits for them any more. */
+void uvf_connection_forget_deferred(struct uvf_connection *connection);
 
 /* remote.c */
 /* What has been learnt of how the client lays out messages, for who goes on. Errors: -EINVAL. */
