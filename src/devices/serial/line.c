@@ -13,6 +13,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/accept.h"
 #include "base/bytes.h"
 
 static void close_fd(int *fd)
@@ -96,8 +97,9 @@ static int open_unix(struct line *line, const char *path, const char *link, stru
 				path, sizeof(address.sun_path) - 1);
 	memcpy(address.sun_path, path, strlen(path));
 	remove_stale_socket(&address);
+	line->spare = uvf_accept_spare();
 	line->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (line->listener < 0 ||
+	if (line->spare < 0 || line->listener < 0 ||
 	    bind(line->listener, (const struct sockaddr *)&address, sizeof(address)))
 		return uvf_fail(error, -errno, "%s: %s", path, strerror(errno));
 	line->remove = strdup(path);
@@ -169,7 +171,7 @@ int line_open(struct line *line, const char *text, const char *link, struct uvf_
 	const char *argument;
 	int ret;
 
-	*line = (struct line){.in = -1, .out = -1, .listener = -1, .keep = -1};
+	*line = (struct line){.in = -1, .out = -1, .listener = -1, .spare = -1, .keep = -1};
 	kind = find_kind(text, &argument);
 	if (!kind)
 		return uvf_fail(error, -EINVAL, "expected " LINE_EXPECTS ", got '%s'", text);
@@ -197,15 +199,18 @@ void line_close(struct line *line)
 	close_fd(&line->in);
 	close_fd(&line->out);
 	close_fd(&line->listener);
+	close_fd(&line->spare);
 	close_fd(&line->keep);
 }
 
-/* #syscalls: accept4 fcntl */
+/* #syscalls: fcntl */
 int line_accept(struct line *line)
 {
-	line->in = accept4(line->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (line->in < 0)
-		return -errno;
+	int fd = uvf_accept(line->listener, SOCK_CLOEXEC | SOCK_NONBLOCK, &line->spare);
+
+	if (fd < 0)
+		return fd;
+	line->in = fd;
 	line->out = fcntl(line->in, F_DUPFD_CLOEXEC, 0);
 	if (line->out < 0) {
 		close_fd(&line->in);

@@ -14,6 +14,7 @@ struct line {
 	int in;	      /* to read from; -1: nothing comes (any more) */
 	int out;      /* to write to; -1: nobody is there, what is sent is lost */
 	int listener; /* where peers come from; -1: there are none */
+	int spare;    /* with a listener: base/accept.h */
 	int keep;     /* held so that a pty does not hang up when its last user closes it; or -1 */
 	char *remove; /* a path that goes when the line does, or NULL */
 	char *where;  /* for people, and for the log: "pty /dev/pts/3" */
@@ -30,7 +31,8 @@ bool line_known(const char *text);
 int line_open(struct line *line, const char *text, const char *link, struct uvf_error *error);
 void line_close(struct line *line);
 
-/* Takes the peer that waits at the listener. Errors: those of accept(2). */
+/* Takes the peer that waits at the listener. Errors: those of accept(2); -EMFILE: it was dropped.
+ */
 int line_accept(struct line *line);
 /* Nothing comes any more. The peer of a listening line is gone; other lines can still be sent to */
 void line_hang_up(struct line *line);

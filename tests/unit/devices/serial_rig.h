@@ -140,13 +140,19 @@ static inline void hear(struct port *port, const char *text)
 
 /* ---- Making ---- */
 
-static inline void connect_peer(struct port *port)
+/* The peer is a socket already. */
+static inline void connect_to(struct port *port)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
 	strcpy(address.sun_path, port->path);
-	port->peer = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(connect(port->peer, (struct sockaddr *)&address, sizeof(address)), 0);
+}
+
+static inline void connect_peer(struct port *port)
+{
+	port->peer = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	connect_to(port);
 }
 
 static inline void make(struct port *port, const char *format)

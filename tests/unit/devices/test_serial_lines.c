@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 static void a_socket_both_ways(void **state)
@@ -43,6 +44,34 @@ static void a_peer_goes_and_the_next_comes(void **state)
 	/* Of what was on its way some may come first. */
 	for (char byte = 0; byte != '!';)
 		assert_int_equal(read(port->peer, &byte, 1), 1);
+}
+
+/* Without a descriptor for it a peer is dropped, and nobody is busy with it. */
+static void no_descriptor_for_a_peer(void **state)
+{
+	const struct timeval limit = {.tv_sec = 20};
+	struct port *port = *state;
+	struct rlimit before, none;
+	char byte;
+	int free_number;
+
+	connect_peer(port);
+	await(port, UART_MSR, UART_MSR_DCD, UART_MSR_DCD);
+	close(port->peer);
+	await(port, UART_MSR, UART_MSR_DCD, 0);
+	getrlimit(RLIMIT_NOFILE, &before);
+	port->peer = socket(AF_UNIX, SOCK_STREAM, 0);
+	free_number = dup(port->peer);
+	close(free_number);
+	setsockopt(port->peer, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	none = (struct rlimit){(rlim_t)free_number, before.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	connect_to(port);
+	assert_int_equal(read(port->peer, &byte, 1), 0);
+	setrlimit(RLIMIT_NOFILE, &before);
+	close(port->peer);
+	connect_peer(port);
+	await(port, UART_MSR, UART_MSR_DCD, UART_MSR_DCD);
 }
 
 /* A peer that does not read: LSR says so, the driver is never held, nothing is lost after it. */
@@ -263,6 +292,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_socket_both_ways),
 		TEST(a_peer_goes_and_the_next_comes),
+		TEST(no_descriptor_for_a_peer),
 		TEST(a_full_line),
 		TEST(a_flood_is_never_an_overrun),
 		TEST(loopback_cuts_the_line),
