@@ -210,14 +210,3 @@ void uapi_call_answer(struct uapi_call *call, int64_t result)
 			 uapi_kind_of_call(call, result == UAPI_CONTINUE), duration,
 			 result < 0 && result != UAPI_CONTINUE);
 }
-
-void uapi_call_note(struct uapi_call *call, const char *format, ...)
-{
-	va_list args;
-
-	if (!call->run || !call->run->config.trace)
-		return;
-	va_start(args, format);
-	uapi_trace_note(call, format, args);
-	va_end(args);
-}

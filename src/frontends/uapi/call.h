@@ -73,8 +73,4 @@ int uapi_call_place_fd(struct uapi_call *call, int fd, int flags);
 /* Answers a call that a handler said is UAPI_TAKEN. @result as a handler's. Once. */
 void uapi_call_answer(struct uapi_call *call, int64_t result);
 
-/* A line for `--verbose` in the middle of a call: nothing where nobody traces. */
-void uapi_call_note(struct uapi_call *call, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-
 #endif

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vfio.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -30,22 +31,17 @@ struct line {
 	size_t length;
 };
 
-static void add_list(struct line *line, const char *format, va_list args)
-{
-	size_t room = sizeof(line->text) - line->length;
-	int length = vsnprintf(line->text + line->length, room, format, args);
-
-	if (length > 0)
-		line->length += (size_t)length < room ? (size_t)length : room - 1;
-}
-
 __attribute__((format(printf, 2, 3))) static void add(struct line *line, const char *format, ...)
 {
+	size_t room = sizeof(line->text) - line->length;
 	va_list args;
+	int length;
 
 	va_start(args, format);
-	add_list(line, format, args);
+	length = vsnprintf(line->text + line->length, room, format, args);
 	va_end(args);
+	if (length > 0)
+		line->length += (size_t)length < room ? (size_t)length : room - 1;
 }
 
 /* ---- Values ---- */
@@ -333,15 +329,5 @@ void uapi_trace_call(struct uapi_call *call, int64_t result, uint64_t duration_n
 	add_result(&line, call, result);
 	add(&line, " <%llu.%06llu>", (unsigned long long)(duration_ns / 1000000000),
 	    (unsigned long long)(duration_ns / 1000 % 1000000));
-	config->trace(config->trace_opaque, line.text);
-}
-
-void uapi_trace_note(struct uapi_call *call, const char *format, va_list args)
-{
-	const struct uvf_run_config *config = &call->run->config;
-	struct line line = {.length = 0};
-
-	add(&line, "[%d]   ", call->thread);
-	add_list(&line, format, args);
 	config->trace(config->trace_opaque, line.text);
 }

@@ -3,12 +3,10 @@
 #ifndef UVF_UAPI_TRACE_H
 #define UVF_UAPI_TRACE_H
 
-#include <stdarg.h>
 #include <stdint.h>
 
 struct uapi_call;
 
 void uapi_trace_call(struct uapi_call *call, int64_t result, uint64_t duration_ns);
-void uapi_trace_note(struct uapi_call *call, const char *format, va_list args);
 
 #endif
