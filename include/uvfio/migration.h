@@ -135,6 +135,25 @@ struct uvf_migration_ops {
 	 * last call; a section that is written again replaces what was there. NULL: nothing.
 	 */
 	int (*save_early)(struct uvf_device *dev, struct uvf_state_writer *writer);
+	/*
+	 * What save_early() would still write, about: of what it has not written yet in this
+	 * session, and of what has changed since it did. Of a large state it writes a part at each
+	 * call, so that a call is short. NULL: nothing.
+	 */
+	void (*early_size)(struct uvf_device *dev, uint64_t *initial, uint64_t *dirty);
+	/*
+	 * The session in which save_early() was called is over: after save(), or without it. NULL:
+	 * nothing to do.
+	 */
+	void (*end_early)(struct uvf_device *dev);
+	/*
+	 * RESUMING: where the @size bytes of a section can go as they come, or NULL: they are kept
+	 * until check() and load(), which can't read what has gone to its place. Nothing is checked
+	 * before it is there, and a stream that is then refused leaves it there until a reset,
+	 * which is to make it as new.
+	 */
+	void *(*place)(struct uvf_device *dev, const char *section, uint32_t instance,
+		       uint64_t size);
 	/* Bytes that save() would write now, about. NULL: those of the last save. */
 	uint64_t (*size)(struct uvf_device *dev);
 };

@@ -25,16 +25,22 @@ struct migration {
 	/* A session: PRE_COPY and STOP_COPY, or RESUMING. */
 	struct uvf_state_writer writer;
 	struct uvf_state_reader reader;
-	uint64_t initial;   /* bytes of what was there when PRE_COPY began that weren't read */
-	uint64_t last_size; /* of the last whole state */
-	bool told;	    /* that a stream is refused */
-	bool loaded;	    /* a state was taken over, and did not run yet */
+	uint64_t initial; /* bytes of what was there when PRE_COPY began that weren't read */
+	struct uvf_device *early; /* that gives parts of its state early; or NULL */
+	uint64_t last_size;	  /* of the last whole state */
+	bool told;		  /* that a stream is refused */
+	bool loaded;		  /* a state was taken over, and did not run yet */
 };
 
 /* ---- Sessions ---- */
 
 static void end_session(struct migration *migration)
 {
+	struct uvf_device *early = migration->early;
+
+	migration->early = NULL;
+	if (early && migration->ops->end_early)
+		migration->ops->end_early(early);
 	uvf_state_writer_free(&migration->writer);
 	uvf_state_reader_free(&migration->reader);
 	migration->initial = 0;
@@ -48,8 +54,10 @@ static int begin_saving(struct migration *migration)
 			       migration->ops->minor);
 }
 
-static int begin_loading(struct migration *migration)
+static int begin_loading(struct uvf_device *dev)
 {
+	struct migration *migration = dev->migration;
+
 	end_session(migration);
 	migration->told = false;
 	migration->reader = (struct uvf_state_reader){
@@ -57,6 +65,8 @@ static int begin_loading(struct migration *migration)
 		.major = migration->ops->major,
 		.names = migration->sections,
 		.max = STREAM_MAX,
+		.place = migration->ops->place,
+		.dev = dev,
 	};
 	return 0;
 }
@@ -151,8 +161,10 @@ static int begin_pre_copy(struct uvf_device *dev)
 	struct migration *migration = dev->migration;
 	int ret = begin_saving(migration);
 
-	if (!ret && migration->ops->save_early)
+	if (!ret && migration->ops->save_early) {
+		migration->early = dev;
 		ret = migration->ops->save_early(dev, &migration->writer);
+	}
 	migration->initial = waiting(migration);
 	if (ret)
 		end_session(migration);
@@ -181,7 +193,7 @@ static int end_copy(struct uvf_device *dev)
 
 static int begin_resuming(struct uvf_device *dev)
 {
-	return begin_loading(dev->migration);
+	return begin_loading(dev);
 }
 
 static int finish_resuming(struct uvf_device *dev)
@@ -306,14 +318,30 @@ static bool is_pre_copy(const struct migration *migration)
 	       migration->state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
 }
 
-/* What has changed since the last early save comes after what was read. */
+/* What an early save would still write. */
+static void early_size(struct uvf_device *dev, uint64_t *initial, uint64_t *dirty)
+{
+	const struct uvf_migration_ops *ops = dev->migration->ops;
+
+	*initial = *dirty = 0;
+	if (ops->early_size)
+		ops->early_size(dev, initial, dirty);
+}
+
+/* What was not saved yet, or has changed since, comes after what was read. */
 static int save_more(struct uvf_device *dev)
 {
 	struct migration *migration = dev->migration;
+	uint64_t initial, dirty;
+	int ret;
 
 	if (!is_pre_copy(migration) || waiting(migration) || !migration->ops->save_early)
 		return 0;
-	return migration->ops->save_early(dev, &migration->writer);
+	early_size(dev, &initial, &dirty);
+	ret = migration->ops->save_early(dev, &migration->writer);
+	if (initial)
+		migration->initial = waiting(migration);
+	return ret;
 }
 
 static ssize_t own_read(struct uvf_device *dev, void *buf, size_t size)
@@ -374,13 +402,15 @@ static int own_data_size(struct uvf_device *dev, uint64_t *size)
 static int own_precopy_info(struct uvf_device *dev, uint64_t *initial_bytes, uint64_t *dirty_bytes)
 {
 	struct migration *migration = dev->migration;
+	uint64_t initial, dirty;
 	int ret;
 
 	if (!is_pre_copy(migration))
 		return -EINVAL;
 	ret = save_more(dev);
-	*initial_bytes = migration->initial;
-	*dirty_bytes = waiting(migration) - migration->initial;
+	early_size(dev, &initial, &dirty);
+	*initial_bytes = migration->initial + initial;
+	*dirty_bytes = waiting(migration) - migration->initial + dirty;
 	return ret;
 }
 

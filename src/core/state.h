@@ -59,6 +59,7 @@ void uvf_state_writer_free(struct uvf_state_writer *writer);
 struct uvf_section {
 	struct uvf_section_header header;
 	uint8_t *bytes;
+	bool placed; /* `bytes` is the device's */
 	struct uvf_section *next;
 };
 
@@ -68,6 +69,10 @@ struct uvf_state_reader {
 	uint16_t major;
 	const char *const *names; /* of the sections that are known; ends with NULL */
 	size_t max;		  /* of all sections' bytes */
+	/* As its namesake in struct uvf_migration_ops; or NULL. */
+	void *(*place)(struct uvf_device *dev, const char *section, uint32_t instance,
+		       uint64_t size);
+	struct uvf_device *dev;
 	/* What a refusal was for. */
 	struct uvf_error error;
 

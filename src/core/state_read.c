@@ -64,7 +64,7 @@ static struct uvf_section *find(const struct uvf_state_reader *reader, const cha
 
 static void section_free(struct uvf_section *section)
 {
-	if (section)
+	if (section && !section->placed)
 		free(section->bytes);
 	free(section);
 }
@@ -82,6 +82,28 @@ static void replace(struct uvf_state_reader *reader, const struct uvf_section_he
 	*at = old->next;
 	reader->total -= le64toh(old->header.length);
 	section_free(old);
+}
+
+/* A section that is about to be filled. NULL: no memory. */
+static struct uvf_section *section_new(const struct uvf_state_reader *reader,
+				       const struct uvf_section_header *header)
+{
+	struct uvf_section *section = calloc(1, sizeof(*section));
+	uint64_t length = le64toh(header->length);
+
+	if (!section)
+		return NULL;
+	section->header = *header;
+	if (reader->place && is_known(reader, header->name))
+		section->bytes =
+			reader->place(reader->dev, header->name, le32toh(header->instance), length);
+	section->placed = section->bytes;
+	if (!section->placed)
+		section->bytes = malloc(length ? length : 1);
+	if (section->bytes)
+		return section;
+	free(section);
+	return NULL;
 }
 
 static int take_section_header(struct uvf_state_reader *reader)
@@ -107,16 +129,11 @@ static int take_section_header(struct uvf_state_reader *reader)
 	replace(reader, &header);
 	if (length > reader->max || reader->total > reader->max - length)
 		return uvf_fail(&reader->error, -ENOSPC, "section '%s' is too large", header.name);
-	section = calloc(1, sizeof(*section));
+	section = section_new(reader, &header);
 	if (!section)
 		return -ENOMEM;
-	section->header = header;
-	section->bytes = malloc(length ? length : 1);
-	if (!section->bytes) {
-		free(section);
-		return -ENOMEM;
-	}
-	reader->total += length;
+	if (!section->placed)
+		reader->total += length;
 	reader->filling = section;
 	reader->filled = 0;
 	return 0;
@@ -132,6 +149,10 @@ static int section_is_full(struct uvf_state_reader *reader)
 		uvf_fail(&reader->error, -EINVAL, "section '%s' was changed", section->header.name);
 		section_free(section);
 		return -EINVAL;
+	}
+	if (section->placed) {
+		section_free(section);
+		return 0;
 	}
 	section->next = reader->sections;
 	reader->sections = section;

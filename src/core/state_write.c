@@ -79,9 +79,8 @@ int uvf_state_write_bytes(struct uvf_state_writer *writer, struct uvf_state_sect
 		.instance = htole32(section.instance),
 		.flags = htole32(section.optional ? UVF_SECTION_OPTIONAL : 0),
 		.length = htole64(size),
-		.content_checksum = checksum(bytes, size),
 	};
-	size_t whole;
+	size_t whole, at;
 	int ret;
 
 	assert(strlen(section.name) < sizeof(header.name));
@@ -91,9 +90,13 @@ int uvf_state_write_bytes(struct uvf_state_writer *writer, struct uvf_state_sect
 	if (ret)
 		return ret;
 	strncpy(header.name, section.name, sizeof(header.name) - 1);
-	header.checksum = checksum(&header, offsetof(struct uvf_section_header, checksum));
+	at = writer->end;
 	append(writer, &header, sizeof(header));
 	append(writer, bytes, size);
+	/* Of what was copied: the device may be writing to it. */
+	header.content_checksum = checksum(writer->bytes + at + sizeof(header), size);
+	header.checksum = checksum(&header, offsetof(struct uvf_section_header, checksum));
+	memcpy(writer->bytes + at, &header, sizeof(header));
 	return 0;
 }
 

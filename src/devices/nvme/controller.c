@@ -230,7 +230,9 @@ int nvme_reset(struct uvf_device *dev, enum uvf_reset kind)
 	}
 	ret = wait_for_reset(ctrl);
 	pthread_mutex_unlock(&ctrl->state_lock);
-	if (ret)
+	if (!ret)
+		nvme_storage_give_up(ctrl);
+	else
 		uvf_device_log(dev, UVF_LOG_ERROR,
 			       "the reset is not over after %u ms: commands are still in the "
 			       "storage, or an access to the driver's memory has not ended",

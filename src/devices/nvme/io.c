@@ -117,12 +117,17 @@ uint16_t nvme_failed_step(struct nvme_slot *slot, int result)
 
 /* Between the driver's memory and storage that is memory. */
 static int move(struct nvme_request *request, const struct nvme_segments *segments, uint64_t offset,
-		bool write)
+		uint64_t size, bool write)
 {
 	uint8_t *stored = (uint8_t *)request->ns->backend->bytes + offset;
 
-	return write ? nvme_segments_read(request->ctrl, segments, stored)
-		     : nvme_segments_write(request->ctrl, segments, stored);
+	int ret;
+
+	if (!write)
+		return nvme_segments_write(request->ctrl, segments, stored);
+	ret = nvme_segments_read(request->ctrl, segments, stored);
+	nvme_storage_written(request->ns, offset, size);
+	return ret;
 }
 
 uint16_t nvme_io_rw(struct nvme_request *request)
@@ -159,7 +164,8 @@ uint16_t nvme_io_rw(struct nvme_request *request)
 	}
 	if (!backend->bytes && !backend->moves_no_data)
 		return rw_slowly(request, segments, lba << ns->block_shift, size, write);
-	ret = backend->moves_no_data ? 0 : move(request, segments, lba << ns->block_shift, write);
+	ret = backend->moves_no_data ? 0
+				     : move(request, segments, lba << ns->block_shift, size, write);
 	if (ret)
 		return NVME_SC_DATA_TRANSFER;
 	/* Blocks are readable again only when they have been written. */

@@ -309,38 +309,6 @@ static int write_bad(struct nvme_namespace *ns, uint32_t index, struct uvf_state
 	return write_bytes(writer, "bad", index, ranges, count * sizeof(ranges[0]));
 }
 
-static bool is_zero(const char *bytes, size_t size)
-{
-	return !*bytes && !memcmp(bytes, bytes + 1, size - 1);
-}
-
-/* The pieces that have something in them, and before them their numbers. */
-static int write_storage(const struct nvme_backend *backend, uint32_t index,
-			 struct uvf_state_writer *writer)
-{
-	uint64_t all = (backend->size + NVME_CHUNK - 1) / NVME_CHUNK;
-	uint32_t *map = calloc(all, sizeof(*map));
-	uint32_t count = 0;
-	int ret = 0;
-
-	if (!map)
-		return -ENOMEM;
-	for (uint64_t chunk = 0; chunk < all && !ret; chunk++) {
-		uint64_t offset = chunk * NVME_CHUNK, left = backend->size - offset;
-		const char *bytes = (const char *)backend->bytes + offset;
-		size_t size = left < NVME_CHUNK ? (size_t)left : NVME_CHUNK;
-
-		if (is_zero(bytes, size))
-			continue;
-		map[count++] = htole32((uint32_t)chunk);
-		ret = write_bytes(writer, "storage", index << 24 | (uint32_t)chunk, bytes, size);
-	}
-	if (!ret)
-		ret = write_bytes(writer, "storage.map", index, map, count * sizeof(*map));
-	free(map);
-	return ret;
-}
-
 static int write_rest(struct nvme *ctrl, struct uvf_state_writer *writer)
 {
 	int ret = write_bytes(writer, "doorbells", 0, (const void *)atomic_load(&ctrl->doorbells),
@@ -361,7 +329,7 @@ static int write_rest(struct nvme *ctrl, struct uvf_state_writer *writer)
 	for (unsigned i = 0; i < ctrl->namespace_count && !ret; i++) {
 		ret = write_bad(&ctrl->namespaces[i], i, writer);
 		if (!ret && ctrl->namespaces[i].backend->bytes)
-			ret = write_storage(ctrl->namespaces[i].backend, i, writer);
+			ret = nvme_storage_write(ctrl, &ctrl->namespaces[i], writer);
 	}
 	return ret;
 }
@@ -389,13 +357,7 @@ static int save(struct uvf_device *dev, struct uvf_state_writer *writer)
 /* The most that it can be: what of the storage is empty isn't looked for. */
 static uint64_t size(struct uvf_device *dev)
 {
-	const struct nvme *ctrl = uvf_device_opaque(dev);
-	uint64_t total = 32768;
-
-	for (unsigned i = 0; i < ctrl->namespace_count; i++)
-		if (ctrl->namespaces[i].backend->bytes)
-			total += ctrl->namespaces[i].backend->size;
-	return total;
+	return 32768 + nvme_storage_size(uvf_device_opaque(dev));
 }
 
 const struct uvf_migration_ops nvme_migration = {
@@ -409,5 +371,9 @@ const struct uvf_migration_ops nvme_migration = {
 	.save = save,
 	.check = nvme_check,
 	.load = nvme_load,
+	.save_early = nvme_save_early,
+	.early_size = nvme_early_size,
+	.end_early = nvme_end_early,
+	.place = nvme_place,
 	.size = size,
 };

@@ -8,9 +8,6 @@
 
 #include "devices/nvme/nvme.h"
 
-/* Storage that is memory goes in pieces of so many bytes. */
-#define NVME_CHUNK (1u << 20)
-
 /* What the two sides must have alike. */
 struct nvme_make {
 	uint16_t queues;
@@ -99,6 +96,22 @@ void nvme_namespace_fill(const struct nvme *ctrl, unsigned index,
 /* Whether parts of that number are there at all. */
 bool nvme_part_exists(const struct nvme_image *image, const struct nvme_image_part *part,
 		      unsigned instance);
+
+/* migration_storage.c: storage that is memory. Its namesakes in struct uvf_migration_ops; */
+int nvme_save_early(struct uvf_device *dev, struct uvf_state_writer *writer);
+void nvme_early_size(struct uvf_device *dev, uint64_t *initial, uint64_t *dirty);
+void nvme_end_early(struct uvf_device *dev);
+void *nvme_place(struct uvf_device *dev, const char *section, uint32_t instance, uint64_t size);
+/* what save(), size(), check() and load() do of it. */
+int nvme_storage_write(struct nvme *ctrl, struct nvme_namespace *ns,
+		       struct uvf_state_writer *writer);
+uint64_t nvme_storage_size(struct nvme *ctrl);
+/* -EINVAL: the list names what is not there. */
+int nvme_storage_check(const struct nvme_namespace *ns, struct uvf_state_reader *reader);
+int nvme_storage_load(struct nvme *ctrl, struct nvme_namespace *ns,
+		      struct uvf_state_reader *reader);
+/* What was placed is the device's from now on. */
+void nvme_storage_keep(struct nvme *ctrl);
 
 /* migration_load.c */
 int nvme_check(struct uvf_device *dev, struct uvf_state_reader *reader, struct uvf_error *error);

@@ -169,35 +169,6 @@ static int check_state(struct uvf_state_reader *reader, const struct nvme_image 
 	return 0;
 }
 
-static size_t chunk_size(uint64_t size, uint64_t chunk)
-{
-	uint64_t left = size - chunk * NVME_CHUNK;
-
-	return left < NVME_CHUNK ? (size_t)left : NVME_CHUNK;
-}
-
-static int check_storage(struct uvf_state_reader *reader, const struct nvme_image *image,
-			 unsigned index, struct uvf_error *error)
-{
-	const struct nvme_namespace_image *ns = &image->namespaces[index];
-	const uint8_t *map;
-	const void *bytes, *found;
-	ssize_t size = uvf_state_read_bytes(reader, "storage.map", index, &bytes);
-
-	if (size < 0 || size % 4)
-		return NO_SENSE(error, "what is stored");
-	map = bytes;
-	for (ssize_t i = 0; i < size / 4; i++) {
-		uint32_t chunk = uvf_get_le32(map + 4 * i);
-
-		if (chunk >= (ns->size + NVME_CHUNK - 1) / NVME_CHUNK ||
-		    uvf_state_read_bytes(reader, "storage", index << 24 | chunk, &found) !=
-			    (ssize_t)chunk_size(ns->size, chunk))
-			return NO_SENSE(error, "what is stored");
-	}
-	return 0;
-}
-
 static int check_bad(struct uvf_state_reader *reader, const struct nvme_image *image,
 		     unsigned index, struct uvf_error *error)
 {
@@ -231,8 +202,9 @@ static int read_and_check(const struct nvme *ctrl, struct uvf_state_reader *read
 		ret = check_namespace(ctrl, i, &image->namespaces[i], error);
 		if (!ret)
 			ret = check_bad(reader, image, i, error);
-		if (!ret && ctrl->namespaces[i].backend->bytes)
-			ret = check_storage(reader, image, i, error);
+		if (!ret && ctrl->namespaces[i].backend->bytes &&
+		    nvme_storage_check(&ctrl->namespaces[i], reader))
+			ret = NO_SENSE(error, "what is stored");
 	}
 	if (!ret)
 		ret = check_queues(image, error);
@@ -387,30 +359,6 @@ static void load_sq(struct nvme *ctrl, uint16_t id, const struct nvme_sq_image *
 	sq->event_index = image->event_index;
 }
 
-static int load_storage(struct nvme *ctrl, struct uvf_state_reader *reader, unsigned index)
-{
-	struct nvme_backend *backend = ctrl->namespaces[index].backend;
-	struct nvme_io all = {
-		.op = NVME_IO_WRITE_ZEROES, .flags = NVME_IO_UNMAP, .size = backend->size};
-	const void *map = NULL, *bytes;
-	ssize_t size = uvf_state_read_bytes(reader, "storage.map", index, &map);
-	int ret = 0;
-
-	/* Memory completes at once. */
-	if (!backend->read_only)
-		ret = nvme_channel_submit(ctrl->pollers[0].channels[index], &all);
-	for (ssize_t i = 0; i < size / 4 && !ret; i++) {
-		uint32_t chunk = uvf_get_le32((const uint8_t *)map + 4 * i);
-		ssize_t there =
-			uvf_state_read_bytes(reader, "storage", index << 24 | chunk, &bytes);
-
-		if (there > 0)
-			memcpy((char *)backend->bytes + (uint64_t)chunk * NVME_CHUNK, bytes,
-			       (size_t)there);
-	}
-	return ret;
-}
-
 static int load_namespace(struct nvme *ctrl, struct uvf_state_reader *reader, unsigned index,
 			  const struct nvme_namespace_image *image)
 {
@@ -431,7 +379,7 @@ static int load_namespace(struct nvme *ctrl, struct uvf_state_reader *reader, un
 	}
 	atomic_store(&ns->bad_count, count);
 	pthread_mutex_unlock(&ns->bad_lock);
-	return ns->backend->bytes ? load_storage(ctrl, reader, index) : 0;
+	return ns->backend->bytes ? nvme_storage_load(ctrl, ns, reader) : 0;
 }
 
 /* With all pollers' locks. */
@@ -479,6 +427,8 @@ int nvme_load(struct uvf_device *dev, struct uvf_state_reader *reader)
 		for (unsigned i = ctrl->poller_count; i--;)
 			nvme_poller_resume(&ctrl->pollers[i]);
 	}
+	if (!ret)
+		nvme_storage_keep(ctrl);
 	free(image);
 	return ret;
 }

@@ -22,6 +22,7 @@
 #include <uvfio/migration.h>
 
 #include "base/bytes.h"
+#include "base/page_set.h"
 #include "devices/nvme/backend.h"
 #include "devices/nvme/spec.h"
 
@@ -129,8 +130,23 @@ struct nvme_segments {
 	struct nvme_segment at[NVME_MAX_SEGMENTS];
 };
 
+/* Storage that is memory, while it moves to or from another device: migration_storage.c. */
+struct nvme_storage_copy {
+	atomic_bool on;		     /* pollers note what they write */
+	struct uvf_page_set changed; /* pieces that they did write since it was looked */
+	/* With the device's lock. By piece: */
+	uint64_t *wanted; /* it is to be given (again) */
+	uint64_t *given;  /* it was last given, and not as zeroes */
+	uint64_t *placed; /* it came; or NULL */
+	char *buffer;	  /* of one piece */
+	uint32_t wanted_count;
+	uint32_t next;	/* the one that it is at */
+	unsigned round; /* 0: until all have been looked at */
+};
+
 struct nvme_namespace {
 	struct nvme_backend *backend;
+	struct nvme_storage_copy copy;
 	uint32_t id;
 	uint64_t blocks;
 	uint8_t block_shift;
@@ -143,6 +159,15 @@ struct nvme_namespace {
 		uint64_t first, last;
 	} bad[NVME_BAD_RANGES];
 };
+
+void nvme_storage_note(struct nvme_namespace *ns, uint64_t offset, uint64_t size);
+
+/* On a poller, once it has written to storage that may be memory. */
+static inline void nvme_storage_written(struct nvme_namespace *ns, uint64_t offset, uint64_t size)
+{
+	if (__builtin_expect(atomic_load_explicit(&ns->copy.on, memory_order_relaxed), 0))
+		nvme_storage_note(ns, offset, size);
+}
 
 struct nvme_request {
 	struct nvme *ctrl;
@@ -264,6 +289,7 @@ struct nvme {
 	struct nvme_namespace *namespaces;
 	unsigned namespace_count;
 	bool any_volatile, any_discard;
+	bool gives_early; /* storage is copied beside the driver's work */
 
 	pthread_mutex_t state_lock;
 	pthread_cond_t state_changed;
@@ -479,5 +505,9 @@ bool nvme_events_abort(struct nvme *ctrl, uint16_t cid);
 void nvme_events_reset(struct nvme *ctrl);
 void nvme_log_error(struct nvme *ctrl, const struct nvme_sq *sq, const struct nvme_sqe *sqe,
 		    uint16_t status);
+
+/* migration_storage.c, after a reset: of a state that came and was not taken over nothing is left.
+ */
+void nvme_storage_give_up(struct nvme *ctrl);
 
 #endif

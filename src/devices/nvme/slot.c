@@ -80,6 +80,8 @@ static uint16_t slot_run(struct nvme_slot *slot, int result)
 		result = nvme_channel_submit(slot->poller->channels[slot->ns->id - 1], &slot->io);
 		if (result == NVME_IO_PENDING)
 			return NVME_PENDING;
+		if (slot->io.op != NVME_IO_READ && slot->io.op != NVME_IO_FLUSH)
+			nvme_storage_written(slot->ns, slot->io.offset, slot->io.size);
 	}
 }
 
