@@ -22,7 +22,7 @@
  * checked, but who has them has the driver's memory.
  *
  * Threads: one at a time for these calls on one server, which has threads of its own
- * (uvf_server_start()) and whose configuration says that it is movable. It must not be stopped
+ * (uvf_server_start()) and whose configuration allows it. It must not be stopped
  * meanwhile.
  */
 #ifndef UVFIO_HANDOVER_H
@@ -36,8 +36,8 @@ UVF_BEGIN_DECLS
 /* ---- The side that gives ---- */
 
 /*
- * Makes the session ready to be suspended at once; it is served as before. Takes up to a second
- * where the driver is silent.
+ * Makes the session ready to be suspended at once; it is served as before. Takes up to
+ * uvf_server_config.move_wait_ms where the driver is silent.
  * Errors, with the reason: -ENOTCONN (there is no driver, or it has gone), -EBUSY, -EOPNOTSUPP (the
  * server or the device isn't made for it), -ENOTTY (it can't be migrated).
  */

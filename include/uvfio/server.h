@@ -29,8 +29,9 @@ struct uvf_server_config {
 	uint64_t page_sizes;	     /* 0: 4 KiB */
 	uint32_t client_timeout_ms;  /* for what the client owes: VERSION, the rest of a message, a
 					reply. 0: 10 s */
-	bool movable; /* its client can be handed over (handover.h): an idle connection is then
-			 looked at once a second */
+	uint32_t move_wait_ms; /* its clients can be handed over (handover.h), within this time of
+				  asking for it: so often an idle connection is looked at. 0: they
+				  can't */
 	struct uvf_log log;
 };
 

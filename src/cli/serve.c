@@ -16,6 +16,9 @@
 #include "cli/registry.h"
 #include "cli/sandbox.h"
 
+/* How long a move waits for a silent driver's connection, which is looked at so often. */
+#define MOVE_WAIT_MS 1000
+
 struct pair {
 	const char *spec;
 	struct guard_pair *guarded;
@@ -182,8 +185,10 @@ static int status_of(const struct pair *pair, int code)
 static int make_pair(struct serving *serving, struct pair *pair, unsigned nth)
 {
 	const char *socket = pair->guarded->socket;
-	struct uvf_server_config config = {
-		.path = socket, .fd = -1, .movable = serving->moves, .log = serving->log};
+	struct uvf_server_config config = {.path = socket,
+					   .fd = -1,
+					   .move_wait_ms = serving->moves ? MOVE_WAIT_MS : 0,
+					   .log = serving->log};
 	struct uvf_log log = serving->log;
 	struct uvf_error error = {""};
 	int ret;

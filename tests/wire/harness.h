@@ -70,7 +70,7 @@ struct harness {
 	int client;    /* a raw, blocking socket, or -1 */
 	bool threaded; /* the server runs on threads of its own: no steps */
 	uint16_t id;
-	size_t fds_before;
+	size_t fds_before; /* 0: they are not counted at its end */
 };
 
 /* @config may be NULL; its path is set here. */

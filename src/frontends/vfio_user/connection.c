@@ -31,9 +31,6 @@
  */
 #define MAX_WINDOWS (16ULL << 40)
 
-/* How long it takes at most until an idle session that can be moved is ready for that. */
-#define MOVABLE_WAIT_MS 1000
-
 int uvf_connection_new(struct uvf_server *server, int fd, bool blocking,
 		       struct uvf_connection **connectionp)
 {
@@ -46,7 +43,7 @@ int uvf_connection_new(struct uvf_server *server, int fd, bool blocking,
 		.max_payload = max_payload > MIN_PAYLOAD ? max_payload : MIN_PAYLOAD,
 		.max_fds = config->max_msg_fds,
 		.timeout_ms = config->client_timeout_ms,
-		.wait_ms = config->movable ? MOVABLE_WAIT_MS : 0,
+		.wait_ms = config->move_wait_ms,
 		.takes_requests = true,
 		.kick_fd = blocking ? -1 : server->kick,
 	};

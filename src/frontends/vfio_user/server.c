@@ -114,6 +114,7 @@ void uvf_server_free(struct uvf_server *server)
 		return;
 	uvf_server_stop(server);
 	uvf_adoption_undo(server);
+	uvf_offer_free(server->offer);
 	if (server->connection)
 		uvf_connection_free(server->connection);
 	uvf_server_loop_destroy(server);

@@ -18,7 +18,7 @@
 #include "frontends/vfio_user/offer.h"
 #include "frontends/vfio_user/server.h"
 
-/* For an idle session to become movable: it comes back each second. */
+/* For a session to become movable, beyond the time in which an idle one comes back. */
 #define PREPARE_MS 5000
 
 void uvf_suspension_point(struct uvf_connection *connection)
@@ -68,7 +68,7 @@ static bool wait_while(struct uvf_server *server, enum uvf_suspension pending, u
 
 static int prepare_locked(struct uvf_server *server, struct uvf_error *error)
 {
-	if (!server->threaded || !server->config.movable)
+	if (!server->threaded || !server->config.move_wait_ms)
 		return uvf_fail(error, -EOPNOTSUPP, "this server's clients can't be moved");
 	if (!server->connection || !server->connection->negotiated ||
 	    uvf_channel_error(server->connection->channel))
@@ -77,7 +77,7 @@ static int prepare_locked(struct uvf_server *server, struct uvf_error *error)
 		return uvf_fail(error, -EBUSY, "it is being moved already");
 	server->suspension = UVF_TO_BE_MOVABLE;
 	uvf_channel_interrupt(server->connection->channel, true);
-	if (!wait_while(server, UVF_TO_BE_MOVABLE, PREPARE_MS)) {
+	if (!wait_while(server, UVF_TO_BE_MOVABLE, server->config.move_wait_ms + PREPARE_MS)) {
 		uvf_channel_interrupt(server->connection->channel, false);
 		server->suspension = UVF_NOT_SUSPENDED;
 		return uvf_fail(error, -EBUSY, "it does not end a request");
