@@ -62,6 +62,9 @@ static int hung_up(struct move *move, struct uvf_error *error)
 			uvf_fdpass_receive(move->link, packet, offsetof(struct move_packet, fds),
 					   packet->fds, MOVE_FDS, &packet->fd_count, MSG_DONTWAIT);
 
+		/* That it went without reading all comes before what it has said. */
+		if (got == -ECONNRESET)
+			continue;
 		if (got <= 0)
 			break;
 		uvf_fdpass_close(packet->fds, packet->fd_count);
