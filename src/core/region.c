@@ -285,8 +285,8 @@ static int removed_access(void *buf, size_t count, enum direction direction)
 }
 
 /* With the device's lock held, as all that enters a model. */
-static int locked_access(struct uvf_device *dev, const struct uvf_region *region, uint64_t offset,
-			 void *buf, size_t count, enum direction direction)
+static inline int locked_access(struct uvf_device *dev, const struct uvf_region *region,
+				uint64_t offset, void *buf, size_t count, enum direction direction)
 {
 	if (!atomic_load_explicit(&dev->open, memory_order_relaxed) &&
 	    needs_owner(dev, region, direction))
@@ -303,61 +303,65 @@ static bool model_has(const struct uvf_region *region, enum direction direction)
 	return direction == READ ? region->read != NULL : region->write != NULL;
 }
 
-static int model_access(struct uvf_device *dev, const struct uvf_region *region, uint64_t offset,
+/*
+ * In a region whose areas change: which are there is asked with the lock that changes them, and
+ * what is in one is moved with it. So none is on its way when the areas have changed.
+ */
+static int changing_piece(struct uvf_device *dev, const struct region *region, uint64_t offset,
+			  char *buf, size_t count, size_t *piece, enum direction direction)
+{
+	const struct area_list *list = uvf_region_areas(region);
+	int area = next_piece(list, offset, count, piece);
+
+	if (!atomic_load_explicit(&dev->open, memory_order_relaxed))
+		return -ENODEV;
+	if (area >= 0)
+		return area_access(list, area, offset, buf, *piece, direction);
+	if (!model_has(&region->description, direction))
+		return -EINVAL;
+	return locked_access(dev, &region->description, offset, buf, *piece, direction);
+}
+
+static __attribute__((noinline)) int changing_access(struct uvf_device *dev,
+						     const struct region *region, uint64_t offset,
+						     char *buf, size_t count,
+						     enum direction direction,
+						     enum accessor accessor)
+{
+	int ret = 0;
+
+	if (lock(dev, accessor))
+		return -EBUSY;
+	for (size_t done = 0, piece; done < count && ret >= 0; done += piece)
+		ret = changing_piece(dev, region, offset + done, buf + done, count - done, &piece,
+				     direction);
+	uvf_device_unlock(dev);
+	return ret;
+}
+
+/* What is in no area, or may be in one that changes: those have none that need no lock. */
+static int model_access(struct uvf_device *dev, const struct region *region, uint64_t offset,
 			void *buf, size_t count, enum direction direction, enum accessor accessor)
 {
 	int ret;
 
-	if (!model_has(region, direction))
+	if (__builtin_expect(region->changes != NULL, 0))
+		return changing_access(dev, region, offset, buf, count, direction, accessor);
+	if (!model_has(&region->description, direction))
 		return -EINVAL;
 	if (lock(dev, accessor))
 		return -EBUSY;
-	ret = locked_access(dev, region, offset, buf, count, direction);
+	ret = locked_access(dev, &region->description, offset, buf, count, direction);
 	uvf_device_unlock(dev);
 	return ret;
 }
 
-/*
- * A piece of a region whose areas change: which are there is asked with the lock that changes
- * them, and what is in one is moved with it. So none is on its way when the areas have changed.
- */
-static int changing_access(struct uvf_device *dev, const struct region *region, uint64_t offset,
-			   void *buf, size_t count, size_t *piece, enum direction direction,
-			   enum accessor accessor)
-{
-	const struct area_list *list;
-	int area, ret;
-
-	if (lock(dev, accessor))
-		return -EBUSY;
-	list = uvf_region_areas(region);
-	area = next_piece(list, offset, count, piece);
-	if (area >= 0)
-		ret = area_access(list, area, offset, buf, *piece, direction);
-	else if (model_has(&region->description, direction))
-		ret = locked_access(dev, &region->description, offset, buf, *piece, direction);
-	else
-		ret = -EINVAL;
-	uvf_device_unlock(dev);
-	return ret;
-}
-
-static int piece_access(struct uvf_device *dev, const struct region *region, uint64_t offset,
-			void *buf, size_t count, size_t *piece, enum direction direction,
-			enum accessor accessor)
-{
-	int area;
-
-	if (__builtin_expect(region->changes != NULL, 0))
-		return changing_access(dev, region, offset, buf, count, piece, direction, accessor);
-	area = next_piece(&region->areas, offset, count, piece);
-	if (area >= 0)
-		return area_access(&region->areas, area, offset, buf, *piece, direction);
-	return model_access(dev, &region->description, offset, buf, *piece, direction, accessor);
-}
-
-static ssize_t region_access(struct uvf_device *dev, uint32_t index, uint64_t offset, void *buf,
-			     size_t count, enum direction direction, enum accessor accessor)
+/* In each of its callers: accesses are the hottest path that there is. */
+static inline __attribute__((always_inline)) ssize_t region_access(struct uvf_device *dev,
+								   uint32_t index, uint64_t offset,
+								   void *buf, size_t count,
+								   enum direction direction,
+								   enum accessor accessor)
 {
 	uint32_t flag =
 		direction == READ ? VFIO_REGION_INFO_FLAG_READ : VFIO_REGION_INFO_FLAG_WRITE;
@@ -379,9 +383,16 @@ static ssize_t region_access(struct uvf_device *dev, uint32_t index, uint64_t of
 		}
 	}
 	for (done = 0; done < count; done += piece) {
-		int ret = piece_access(dev, region, offset + done, (char *)buf + done, count - done,
-				       &piece, direction, accessor);
+		int area = next_piece(&region->areas, offset + done, count - done, &piece);
+		char *here = (char *)buf + done;
+		int ret;
 
+		if (area < 0)
+			ret = model_access(dev, region, offset + done, here, piece, direction,
+					   accessor);
+		else
+			ret = area_access(&region->areas, area, offset + done, here, piece,
+					  direction);
 		if (ret < 0)
 			return ret;
 	}
