@@ -6,6 +6,7 @@
 #include "remap_rig.h"
 
 #include <sched.h>
+#include <uvfio/inject.h>
 
 #define RUNNING	     VFIO_DEVICE_STATE_RUNNING
 #define PRE_COPY     VFIO_DEVICE_STATE_PRE_COPY
@@ -769,6 +770,21 @@ static void the_limit_comes_by_itself(void **state)
 	assert_int_equal(rig->dev->remap->timeout_ns, 1000000000);
 }
 
+/* An interrupt that is lost on its way is a driver that doesn't follow. */
+static void a_lost_interrupt_is_the_limit(void **state)
+{
+	struct rig *rig = *state;
+	struct uvf_error error;
+
+	uvf_device_set_remap_timeout(rig->dev, 30);
+	rig_follow(rig);
+	given_out(rig, 3);
+	assert_int_equal(uvf_inject(uvf_device_injector(rig->dev), "irq-drop", &error), 0);
+	assert_int_equal(uvf_migration_set_state(rig->dev, PRE_COPY), -ETIMEDOUT);
+	assert_false(rig_fired(rig));
+	assert_int_equal(rig_areas(rig), ALL);
+}
+
 static void *set_pre_copy(void *opaque)
 {
 	struct rig *rig = opaque;
@@ -948,6 +964,7 @@ int main(void)
 		BY_HAND(a_revoker_that_is_taken_away_answers_nothing),
 		BY_HAND(a_newer_change_waits_for_the_older),
 		TEST(the_limit_comes_by_itself),
+		TEST(a_lost_interrupt_is_the_limit),
 		TEST(the_device_is_used_meanwhile),
 		TEST(others_end_the_wait),
 		TEST(a_storm_of_changes),
