@@ -127,6 +127,7 @@ static void what_is_no_area_is_the_models(void **state)
 {
 	struct rig *rig = *state;
 	uint32_t value = 0x11223344;
+	uint8_t bytes[4 * PAGE];
 
 	assert_int_equal(uvf_region_write(rig->dev, REGION, 3 * PAGE, &value, 4), 4);
 	assert_string_equal(rig_calls(rig), "");
@@ -138,8 +139,7 @@ static void what_is_no_area_is_the_models(void **state)
 	assert_string_equal(rig_calls(rig), "w0x3000+4 r0x3000+4 ");
 	assert_int_equal(rig->memory[3 * PAGE], 0x44);
 	/* Cut at the borders of what is there now. */
-	assert_int_equal(uvf_region_read(rig->dev, REGION, PAGE - 4, rig->registers, 4 * PAGE),
-			 4 * PAGE);
+	assert_int_equal(uvf_region_read(rig->dev, REGION, PAGE - 4, bytes, 4 * PAGE), 4 * PAGE);
 	assert_string_equal(rig_calls(rig), "r0xffc+4 r0x2000+12284 ");
 	assert_int_equal(rig_set_areas(rig, 15), 0);
 	assert_int_equal(uvf_region_read(rig->dev, REGION, 3 * PAGE, &value, 4), 4);
