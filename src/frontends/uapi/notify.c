@@ -480,11 +480,12 @@ int uapi_notifier_new(struct uvf_run *run, int listener, int reserved_first)
 	return result;
 }
 
+/* A signal that comes while others are at the listener makes an error of it: that is no end. */
 bool uapi_notifier_is_over(struct uapi_notifier *notifier, int timeout_ms)
 {
 	struct pollfd poll_listener = {notifier->listener, 0, 0};
 
-	return poll(&poll_listener, 1, timeout_ms) == 1;
+	return poll(&poll_listener, 1, timeout_ms) == 1 && poll_listener.revents & POLLHUP;
 }
 
 void uapi_notifier_free(struct uapi_notifier *notifier)
