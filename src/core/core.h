@@ -60,9 +60,13 @@ ssize_t uvf_region_read_unseen(struct uvf_device *dev, uint32_t index, uint64_t 
 ssize_t uvf_region_write_unseen(struct uvf_device *dev, uint32_t index, uint64_t offset,
 				const void *buf, size_t count);
 
-/* As uvf_migration_set_state(); and which state it left, when that succeeds. */
-int uvf_migration_change_state(struct uvf_device *dev, enum vfio_device_mig_state state,
-			       enum vfio_device_mig_state *before);
+/*
+ * As uvf_migration_start_state(), but @done never before this returns, by another thread; and which
+ * state it leaves, when it succeeds or is under way.
+ */
+int uvf_migration_start_change(struct uvf_device *dev, enum vfio_device_mig_state state,
+			       enum vfio_device_mig_state *before,
+			       void (*done)(void *opaque, int result), void *opaque);
 
 /*
  * How a device migrates, behind the calls of migration.h: the core's own way, which is that of
@@ -169,6 +173,12 @@ void uvf_irq_handover_free(struct uvf_irq_handover *irqs, size_t count);
 /* As uvf_region_mapped(), with the device's lock held. */
 int uvf_region_mapped_locked(struct uvf_device *dev, uint32_t index, uint64_t offset, uint64_t size,
 			     enum uvf_mapped kind);
+
+/*
+ * What uvf_region_take_changes() took, and the driver didn't get: it is there to be read again, and
+ * no acknowledgement is about it.
+ */
+void uvf_region_give_back_changes(struct uvf_device *dev, uint32_t index);
 
 /* For who makes mappings: 0, or the error that this one is refused with. NULL injector: 0. */
 int uvf_injector_map(struct uvf_injector *injector, uvf_iova_t iova, uint64_t size);

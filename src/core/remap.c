@@ -173,6 +173,26 @@ uint32_t uvf_region_take_changes(struct uvf_device *dev, uint32_t index)
 	return changed ? UVF_REGION_CHANGED_AREAS : 0;
 }
 
+void uvf_region_give_back_changes(struct uvf_device *dev, uint32_t index)
+{
+	struct region *region = uvf_device_region(dev, index);
+	struct remap *remap = dev->remap;
+	struct region_changes *changes;
+
+	if (!region || !region->changes)
+		return;
+	pthread_mutex_lock(&remap->lock);
+	changes = region->changes;
+	if (changes->generation && changes->read == changes->generation) {
+		changes->read = changes->generation - 1;
+		if (changes->acknowledged > changes->read)
+			changes->acknowledged = changes->read;
+		remap->unread++;
+		set_irq(dev);
+	}
+	pthread_mutex_unlock(&remap->lock);
+}
+
 void uvf_remap_acknowledge(struct remap *remap)
 {
 	pthread_mutex_lock(&remap->lock);

@@ -105,15 +105,17 @@ void uvf_migration_arrived(struct uvf_device *dev, int result)
 	uvf_transitions_deliver(dev);
 }
 
-static int start_state(struct uvf_device *dev, const struct transition *transition,
-		       enum vfio_device_mig_state *before)
+int uvf_migration_start_change(struct uvf_device *dev, enum vfio_device_mig_state state,
+			       enum vfio_device_mig_state *before,
+			       void (*done)(void *opaque, int result), void *opaque)
 {
+	const struct transition transition = {.to = state, .done = done, .opaque = opaque};
 	int ret = uvf_migration_enter(dev);
 
 	if (ret)
 		return ret;
 	*before = dev->migration_way->state(dev);
-	ret = start(dev, transition);
+	ret = start(dev, &transition);
 	uvf_device_unlock(dev);
 	return ret;
 }
@@ -121,10 +123,9 @@ static int start_state(struct uvf_device *dev, const struct transition *transiti
 int uvf_migration_start_state(struct uvf_device *dev, enum vfio_device_mig_state state,
 			      void (*done)(void *opaque, int result), void *opaque)
 {
-	const struct transition transition = {.to = state, .done = done, .opaque = opaque};
 	enum vfio_device_mig_state before;
 
-	return start_state(dev, &transition, &before);
+	return uvf_migration_start_change(dev, state, &before, done, opaque);
 }
 
 struct waiter {
@@ -147,17 +148,8 @@ static void wake(void *opaque, int result)
 
 int uvf_migration_set_state(struct uvf_device *dev, enum vfio_device_mig_state state)
 {
-	enum vfio_device_mig_state before;
-
-	return uvf_migration_change_state(dev, state, &before);
-}
-
-int uvf_migration_change_state(struct uvf_device *dev, enum vfio_device_mig_state state,
-			       enum vfio_device_mig_state *before)
-{
 	struct waiter waiter = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0};
-	const struct transition transition = {.to = state, .done = wake, .opaque = &waiter};
-	int ret = start_state(dev, &transition, before);
+	int ret = uvf_migration_start_state(dev, state, wake, &waiter);
 
 	if (ret != -EINPROGRESS)
 		return ret;

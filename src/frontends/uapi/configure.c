@@ -228,8 +228,10 @@ static int set_devices(struct uvf_run *run, const struct uvf_run_config *config,
 	if (!run->devices || !run->groups)
 		return -ENOMEM;
 	run->device_count = count;
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		pthread_mutex_init(&run->devices[i].migrating, NULL);
+		pthread_mutex_init(&run->devices[i].known.lock, NULL);
+	}
 	for (size_t i = 0; i < count && !result; i++)
 		result = set_device(run, i, &config->devices[i], error);
 	if (!result)
@@ -323,8 +325,10 @@ void uapi_configure_free(struct uvf_run *run)
 		uvf_group_free(run->groups[i].together);
 		free(run->groups[i].devices);
 	}
-	for (size_t i = 0; i < run->device_count; i++)
+	for (size_t i = 0; i < run->device_count; i++) {
 		pthread_mutex_destroy(&run->devices[i].migrating);
+		pthread_mutex_destroy(&run->devices[i].known.lock);
+	}
 	for (char *const *argument = run->config.argv; argument && *argument; argument++)
 		free(*argument);
 	free((void *)(uintptr_t)run->config.argv);

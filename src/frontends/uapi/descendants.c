@@ -87,7 +87,8 @@ static void kill_process(const struct uvf_run *run, pid_t pid)
 	close(pidfd);
 }
 
-static void kill_all(const struct uvf_run *run)
+void uapi_descendants_each(const struct uvf_run *run, void (*take)(void *opaque, pid_t process),
+			   void *opaque)
 {
 	const struct dirent *entry;
 	DIR *folder = opendir("/proc");
@@ -98,9 +99,42 @@ static void kill_all(const struct uvf_run *run)
 		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
 
 		if (pid > 0 && is_ours(run, pid))
-			kill_process(run, pid);
+			take(opaque, pid);
 	}
 	closedir(folder);
+}
+
+pid_t uapi_descendants_thread(pid_t process)
+{
+	char path[32];
+	const struct dirent *entry;
+	pid_t thread = process;
+	struct stat file;
+	DIR *folder;
+
+	/* What has ended has no program any more. */
+	snprintf(path, sizeof(path), "/proc/%d/exe", process);
+	if (stat(path, &file) == 0)
+		return process;
+	snprintf(path, sizeof(path), "/proc/%d/task", process);
+	folder = opendir(path);
+	while (folder && (entry = readdir(folder)) != NULL) {
+		pid_t other = (pid_t)strtol(entry->d_name, NULL, 10);
+
+		snprintf(path, sizeof(path), "/proc/%d/exe", other);
+		if (other > 0 && stat(path, &file) == 0) {
+			thread = other;
+			break;
+		}
+	}
+	if (folder)
+		closedir(folder);
+	return thread;
+}
+
+static void kill_one(void *opaque, pid_t process)
+{
+	kill_process(opaque, process);
 }
 
 void uapi_descendants_kill(struct uvf_run *run)
@@ -110,7 +144,7 @@ void uapi_descendants_kill(struct uvf_run *run)
 			return;
 		syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
 		if (run->mount_namespace)
-			kill_all(run);
+			uapi_descendants_each(run, kill_one, run);
 		else
 			i = KILL_TRIES - 1;
 	}

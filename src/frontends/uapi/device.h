@@ -9,6 +9,9 @@
 #ifndef UVF_UAPI_DEVICE_H
 #define UVF_UAPI_DEVICE_H
 
+#include <uvfio/migration.h>
+#include <uvfio/remap.h>
+
 #include "frontends/uapi/uapi.h"
 
 /* Region i of a device's file is at i << 40. */
@@ -60,6 +63,29 @@ bool uapi_device_traps(const struct uapi_device *device, uint32_t index,
  * had, as the kernel does.
  */
 int uapi_device_reset(struct uapi_device *device, enum uvf_reset kind);
+
+/*
+ * device_areas.c: areas that change. Between uvf_device_open() and uvf_device_close(), with a
+ * session.
+ */
+void uapi_device_begin_revoking(struct uapi_device *device);
+void uapi_device_end_revoking(struct uapi_device *device);
+/* Whether what the program has mapped is taken away from it. */
+bool uapi_device_revokes(const struct uapi_device *device);
+/*
+ * What the program has mapped where it isn't taken away: the device is told (uvf_region_mapped()).
+ * Between the first two the program is mapping; where the first fails it mustn't. Any thread.
+ * Errors: uvf_region_mapped()'s.
+ */
+int uapi_known_begin_mapping(struct uapi_device *device, uint32_t index, uint64_t offset,
+			     uint64_t size);
+void uapi_known_end_mapping(struct uapi_device *device);
+/* Looks which of it are there still. */
+int uapi_known_look(struct uapi_device *device);
+/* From now on they can go without our looking for them in time: until the device is closed. */
+int uapi_known_set_unknown(struct uapi_device *device);
+/* The device is about to be closed. */
+void uapi_known_forget(struct uapi_device *device);
 
 /*
  * device_access.c: as uvf_region_read() and uvf_region_write(), but a device that is gone reads as
@@ -118,6 +144,20 @@ uapi_device_command uapi_device_get_hot_reset_info, uapi_device_hot_reset;
  */
 bool uapi_migration_feature(struct uapi_device *device, struct uapi_call *call, uint64_t address,
 			    uint32_t flags, long *result);
+/*
+ * With `migrating`: a descriptor for the session of data that has just begun. Returns its number.
+ */
+int uapi_migration_place_file(struct uapi_device *device, struct uapi_call *call, bool writes);
+/* device_transition.c: sets the state of migration; maybe UAPI_TAKEN. */
+uapi_device_command uapi_device_set_state;
+/* A call of @thread that waits, in whichever device, ends for now: the thread makes it again. */
+void uapi_transitions_send_back(struct uvf_run *run, pid_t thread);
+/* Nobody is left who could be answered. */
+void uapi_transitions_forget(struct uvf_run *run);
+/* All devices are closed: when this returns there are none. */
+void uapi_transitions_free(struct uvf_run *run);
+/* What is left of those that ended. */
+void uapi_transitions_drop(struct uapi_device *device);
 /* device_feature.c */
 uapi_device_command uapi_device_feature;
 

@@ -273,6 +273,8 @@ long uapi_device_mmap(struct uapi_device *device, struct uapi_file *file, struct
 	int type = map->flags & MAP_TYPE;
 	struct uapi_mmap whole = *map;
 	struct uvf_region_info info;
+	long result;
+	int ret;
 
 	if (map->offset & (page - 1) || map->offset > INT64_MAX || !map->size)
 		return -EINVAL;
@@ -290,6 +292,13 @@ long uapi_device_mmap(struct uapi_device *device, struct uapi_file *file, struct
 	if ((map->prot & PROT_READ && !(info.flags & VFIO_REGION_INFO_FLAG_READ)) ||
 	    (map->prot & PROT_WRITE && !(info.flags & VFIO_REGION_INFO_FLAG_WRITE)))
 		return -EINVAL;
-	return uapi_tracer_map(call, device, index, offset, &whole,
-			       uapi_device_traps(device, index, &info));
+	ret = uapi_known_begin_mapping(device, index, offset, whole.size);
+	if (ret)
+		return ret;
+	result = uapi_tracer_map(call, device, index, offset, &whole,
+				 uapi_device_traps(device, index, &info));
+	/* Else the tracer does when it is mapped. */
+	if (result != UAPI_TAKEN)
+		uapi_known_end_mapping(device);
+	return result;
 }

@@ -333,6 +333,37 @@ static long request_trigger(const struct request *request)
 	return 0;
 }
 
+/* ---- The device's own ---- */
+
+/*
+ * By unmasking, a driver acknowledges changed areas: what is still mapped then counts. What an
+ * eventfd unmasks nobody sees here.
+ */
+static int look_at_mappings(const struct request *request)
+{
+	struct uapi_device *device = request->device;
+
+	if (!(request->flags & VFIO_IRQ_SET_ACTION_UNMASK) ||
+	    uvf_remap_irq(device->dev) != (int)request->index)
+		return 0;
+	if (request->flags & VFIO_IRQ_SET_DATA_EVENTFD)
+		return request->count && request->fds[0] >= 0 ? uapi_known_set_unknown(device) : 0;
+	return uapi_known_look(device);
+}
+
+/* All else that is said of these the device says. */
+static long own(const struct request *request)
+{
+	int ret = look_at_mappings(request);
+	uint32_t done;
+
+	if (ret)
+		return ret;
+	if (request->flags & VFIO_IRQ_SET_DATA_EVENTFD && request->count)
+		return set_eventfds(request, &done);
+	return hand_on(request, 0, request->count, NULL);
+}
+
 /* ---- The call ---- */
 
 static handler *const handlers[VFIO_PCI_NUM_IRQS][3] = {
@@ -345,6 +376,9 @@ static handler *const handlers[VFIO_PCI_NUM_IRQS][3] = {
 
 static handler *find_handler(const struct request *request)
 {
+	if (request->index >= VFIO_PCI_NUM_IRQS)
+		return uvf_is_power_of_two(request->flags & VFIO_IRQ_SET_ACTION_TYPE_MASK) ? own
+											   : NULL;
 	switch (request->flags & VFIO_IRQ_SET_ACTION_TYPE_MASK) {
 	case VFIO_IRQ_SET_ACTION_MASK:
 		return handlers[request->index][0];
@@ -364,8 +398,8 @@ static ssize_t check(const struct uapi_device *device, const struct vfio_irq_set
 	uint32_t vectors, data = header->flags & VFIO_IRQ_SET_DATA_TYPE_MASK;
 	size_t size = 0;
 
-	if (header->argsz < HEADER_SIZE || header->index >= VFIO_PCI_NUM_IRQS ||
-	    header->count >= UINT32_MAX - header->start || header->flags & ~known)
+	if (header->argsz < HEADER_SIZE || header->count >= UINT32_MAX - header->start ||
+	    header->flags & ~known)
 		return -EINVAL;
 	vectors = uapi_device_irq_count(device, header->index);
 	if (header->start >= vectors || header->count > vectors - header->start ||

@@ -150,8 +150,7 @@ static const struct uapi_file_ops data_file_ops = {
 	.release = data_release,
 };
 
-/* With `migrating`: a descriptor for the session that has just begun. Returns its number. */
-static int place_data_file(struct uapi_device *device, struct uapi_call *call, bool writes)
+int uapi_migration_place_file(struct uapi_device *device, struct uapi_call *call, bool writes)
 {
 	struct data_file *data = calloc(1, sizeof(*data));
 	int ret;
@@ -168,52 +167,6 @@ static int place_data_file(struct uapi_device *device, struct uapi_call *call, b
 	}
 	data->file.access_mode = writes ? O_WRONLY : O_RDONLY;
 	return uapi_call_place(call, &data->file, O_CLOEXEC);
-}
-
-static bool is_pre_copy(uint32_t state)
-{
-	return state == VFIO_DEVICE_STATE_PRE_COPY || state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
-}
-
-/* Whether arriving in @state from @before begins a session, and which way its data go. */
-static bool begins(uint32_t before, uint32_t state, bool *writes)
-{
-	*writes = state == VFIO_DEVICE_STATE_RESUMING;
-	if (before == state)
-		return false;
-	if (state == VFIO_DEVICE_STATE_STOP_COPY || is_pre_copy(state))
-		return !is_pre_copy(before);
-	return *writes;
-}
-
-/* Goes to a state; what the program is given for it. */
-static int go_to(struct uapi_device *device, struct uapi_call *call, uint32_t state, int *data_fd)
-{
-	enum vfio_device_mig_state before;
-	bool writes;
-	int ret = uvf_migration_change_state(device->dev, state, &before);
-
-	*data_fd = -1;
-	if (ret || !begins(before, state, &writes))
-		return ret;
-	ret = place_data_file(device, call, writes);
-	if (ret < 0)
-		return ret;
-	*data_fd = ret;
-	return 0;
-}
-
-static long set_state(struct uapi_device *device, struct uapi_call *call, uint64_t address)
-{
-	struct vfio_device_feature_mig_state state;
-	int ret;
-
-	if (uapi_call_read(call, address, &state, sizeof(state)))
-		return -EFAULT;
-	pthread_mutex_lock(&device->migrating);
-	ret = go_to(device, call, state.device_state, &state.data_fd);
-	pthread_mutex_unlock(&device->migrating);
-	return ret ? ret : uapi_call_write(call, address, &state, sizeof(state));
 }
 
 /* ---- Dirty logs ---- */
@@ -327,7 +280,7 @@ static const struct {
 	uint32_t feature, operation;
 	long (*carry_out)(struct uapi_device *device, struct uapi_call *call, uint64_t address);
 } features[] = {
-	{VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, VFIO_DEVICE_FEATURE_SET, set_state},
+	{VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, VFIO_DEVICE_FEATURE_SET, uapi_device_set_state},
 	{VFIO_DEVICE_FEATURE_DMA_LOGGING_START, VFIO_DEVICE_FEATURE_SET, start_logging},
 	{VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, VFIO_DEVICE_FEATURE_SET, stop_logging},
 	{VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, VFIO_DEVICE_FEATURE_GET, report_logging},

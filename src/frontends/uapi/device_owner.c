@@ -122,6 +122,7 @@ static void close_device(struct uapi_device *device)
 {
 	uapi_session_free(device);
 	uvf_device_close(device->dev);
+	uapi_transitions_drop(device);
 }
 
 /* Opens and attaches; takes over the reference in *@ioasp, which may be NULL: see hold_group(). */

@@ -124,6 +124,7 @@ int uapi_session_new(struct uapi_device *device)
 	find_msix(session);
 	enable_bars(session);
 	publish(device, session);
+	uapi_device_begin_revoking(device);
 	return 0;
 }
 
@@ -131,6 +132,8 @@ void uapi_session_free(struct uapi_device *device)
 {
 	struct uapi_session *session = device->session;
 
+	uapi_device_end_revoking(device);
+	uapi_known_forget(device);
 	publish(device, NULL);
 	atomic_fetch_add(&device->transfers, 1);
 	uapi_worker_free(session);

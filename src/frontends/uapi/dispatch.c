@@ -46,9 +46,12 @@ int64_t uapi_ioctl(struct uapi_file *file, struct uapi_call *call, unsigned comm
 
 static int64_t handle_ioctl(struct uapi_call *call)
 {
-	struct uapi_file *file = uapi_begin(call, (int)call->arguments[0]);
+	struct uapi_file *file;
 	int64_t result;
 
+	if ((int)call->arguments[0] == -1 && call->arguments[1] == UAPI_PLACE_COMMAND)
+		return uapi_tracer_place(call);
+	file = uapi_begin(call, (int)call->arguments[0]);
 	if (!file)
 		return UAPI_CONTINUE;
 	result = uapi_ioctl(file, call, (unsigned)call->arguments[1], call->arguments[2]);

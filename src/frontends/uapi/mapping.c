@@ -5,8 +5,9 @@
  * of the trap file, over which the areas are mapped; where nothing traps, and the parts are
  * several, a mapping of nothing holds the place.
  *
- * The handler's thread makes the plan; the tracer's carries it out, a step at each stop of the
- * thread, so that many threads can be mapping at once.
+ * The handler's thread makes the plan; the tracer's makes it anew if areas have changed, so that
+ * what is being mapped is no older than a revocation that comes after it, and carries it out, a
+ * step at each stop of the thread, so that many threads can be mapping at once.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "frontends/uapi/device.h"
 #include "frontends/uapi/notify.h"
 #include "frontends/uapi/tracer_private.h"
 
@@ -25,13 +27,21 @@
 
 /* ---- The plan ---- */
 
-static void free_mapping(struct uapi_mapping *mapping)
+static void free_plan(struct uapi_mapping *mapping)
 {
 	for (size_t i = 0; i < mapping->file_count; i++)
 		if (mapping->files[i].ours >= 0)
 			close(mapping->files[i].ours);
 	free(mapping->files);
 	free(mapping->pieces);
+	mapping->files = NULL;
+	mapping->pieces = NULL;
+	mapping->file_count = mapping->piece_count = 0;
+}
+
+static void free_mapping(struct uapi_mapping *mapping)
+{
+	free_plan(mapping);
 	free(mapping);
 }
 
@@ -71,13 +81,28 @@ static int add_area(struct uapi_mapping *mapping, const struct uvf_area *areas, 
 	return add_file(mapping, fcntl(areas[i].fd, F_DUPFD_CLOEXEC, 0));
 }
 
-static int plan(struct uapi_mapping *mapping, struct uapi_device *device, uint32_t index,
-		bool may_trap)
+/* So that what is mapped of them can be found. */
+static int remember_areas(struct uapi_mapping *mapping, const struct uvf_region_info *info)
+{
+	int ret = 0;
+
+	mapping->areas = info->areas;
+	mapping->changes = info->areas_change;
+	for (size_t i = 0; i < info->area_count && mapping->changes && !ret; i++)
+		ret = uapi_area_file_add(mapping->device->run->tracer, mapping->device,
+					 mapping->index, &info->areas[i]);
+	return ret;
+}
+
+static int plan(struct uapi_mapping *mapping)
 {
 	uint64_t begin = mapping->offset, end = begin + mapping->map.size, covered = 0;
+	struct uapi_device *device = mapping->device;
 	struct uvf_region_info info;
-	int ret = uvf_region_get_info(device->dev, index, &info);
+	int ret = uvf_region_get_info(device->dev, mapping->index, &info);
 
+	if (!ret)
+		ret = remember_areas(mapping, &info);
 	if (ret < 0)
 		return ret;
 	mapping->files = calloc(info.area_count + 1, sizeof(*mapping->files));
@@ -92,10 +117,11 @@ static int plan(struct uapi_mapping *mapping, struct uapi_device *device, uint32
 				   (info.areas[i].offset > begin ? info.areas[i].offset : begin);
 	}
 	mapping->traps = covered < mapping->map.size;
-	if (mapping->traps && !may_trap)
+	if (mapping->traps && !mapping->may_trap)
 		return -EINVAL;
 	if (mapping->traps)
-		ret = add_file(mapping, uapi_trap_file_get(device->run->tracer, device, index));
+		ret = add_file(mapping,
+			       uapi_trap_file_get(device->run->tracer, device, mapping->index));
 	for (size_t i = 0; i < info.area_count && ret >= 0; i++) {
 		uint64_t area_end = info.areas[i].offset + info.areas[i].size;
 
@@ -105,6 +131,19 @@ static int plan(struct uapi_mapping *mapping, struct uapi_device *device, uint32
 				       area_end < end ? area_end : end);
 	}
 	return ret;
+}
+
+/* The plan as it is made now: areas may have changed since the program's call was handled. */
+static int plan_again(struct uapi_mapping *mapping)
+{
+	struct uvf_region_info info;
+
+	if (!mapping->changes ||
+	    (!uvf_region_get_info(mapping->device->dev, mapping->index, &info) &&
+	     info.areas == mapping->areas))
+		return 0;
+	free_plan(mapping);
+	return plan(mapping);
 }
 
 int64_t uapi_tracer_map(struct uapi_call *call, struct uapi_device *device, uint32_t index,
@@ -121,8 +160,11 @@ int64_t uapi_tracer_map(struct uapi_call *call, struct uapi_device *device, uint
 		return -ENOMEM;
 	mapping->call = *call;
 	mapping->map = *map;
+	mapping->device = device;
+	mapping->index = index;
+	mapping->may_trap = may_trap;
 	mapping->offset = region_offset;
-	ret = plan(mapping, device, index, may_trap);
+	ret = plan(mapping);
 	if (ret < 0) {
 		free_mapping(mapping);
 		return ret;
@@ -140,6 +182,7 @@ bool uapi_tracer_is_mapping(struct uvf_run *run, pid_t thread)
 {
 	struct uapi_tracer *tracer = run->tracer;
 	struct uapi_mapping *mapping = NULL;
+	bool is_mapping;
 
 	if (!tracer)
 		return false;
@@ -147,8 +190,9 @@ bool uapi_tracer_is_mapping(struct uvf_run *run, pid_t thread)
 	for (mapping = tracer->mappings; mapping; mapping = mapping->next)
 		if (mapping->call.thread == thread && mapping->injecting)
 			break;
+	is_mapping = mapping || tracer->revocation.placing_thread == thread;
 	pthread_mutex_unlock(&tracer->lock);
-	return mapping;
+	return is_mapping;
 }
 
 /* ---- Carried out ---- */
@@ -175,6 +219,7 @@ static void unlink_mapping(struct uapi_tracer *tracer, struct uapi_mapping *mapp
 static void answer(struct uapi_tracer *tracer, struct uapi_mapping *mapping, int64_t result)
 {
 	unlink_mapping(tracer, mapping);
+	uapi_known_end_mapping(mapping->device);
 	uapi_call_answer(&mapping->call, result);
 	free_mapping(mapping);
 }
@@ -215,12 +260,21 @@ static int seize_caller(struct uapi_tracer *tracer, struct uapi_call *call,
 	return ret;
 }
 
+/* A process that isn't found again where its mappings are to be taken away has to be followed. */
+static bool has_to_be_kept(const struct uapi_tracer *tracer, const struct uapi_mapping *mapping)
+{
+	return mapping->traps || (mapping->changes && !tracer->run->mount_namespace &&
+				  uapi_device_revokes(mapping->device));
+}
+
 /* The thread waits for our answer; when it has it, it stops instead of going on. */
 static void begin(struct uapi_tracer *tracer, struct uapi_tracee *tracee)
 {
 	struct uapi_mapping *mapping = tracee->mapping;
-	int ret = mapping->traps ? uapi_tracee_keep(tracer, tracee->process) : 0;
+	int ret = plan_again(mapping);
 
+	if (ret >= 0 && has_to_be_kept(tracer, mapping))
+		ret = uapi_tracee_keep(tracer, tracee->process);
 	mapping->waits = ret == -EINPROGRESS;
 	if (mapping->waits)
 		return;

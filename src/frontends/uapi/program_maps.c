@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
@@ -30,10 +31,11 @@ struct query {
 	uint64_t build_id_addr;
 };
 _Static_assert(sizeof(struct query) == 104, "the kernel's layout");
-#define QUERY	       _IOWR('f', 17, struct query)
-#define QUERY_READABLE 0x01
-#define QUERY_WRITABLE 0x02
-#define QUERY_SHARED   0x08
+#define QUERY		 _IOWR('f', 17, struct query)
+#define QUERY_READABLE	 0x01
+#define QUERY_WRITABLE	 0x02
+#define QUERY_EXECUTABLE 0x04
+#define QUERY_SHARED	 0x08
 
 /* Longer lines have only a longer path. */
 #define LINE_MAX_SIZE 4096
@@ -49,6 +51,7 @@ static int query(int maps, uint64_t address, struct uapi_vma *vma)
 		.end = query.vma_end,
 		.prot = (query.vma_flags & QUERY_READABLE ? UVF_PROT_READ : 0U) |
 			(query.vma_flags & QUERY_WRITABLE ? UVF_PROT_WRITE : 0U),
+		.execute = query.vma_flags & QUERY_EXECUTABLE,
 		.shared = query.vma_flags & QUERY_SHARED,
 		.offset = query.vma_offset,
 		.device = makedev(query.dev_major, query.dev_minor),
@@ -69,6 +72,7 @@ static bool parse(const char *line, struct uapi_vma *vma)
 		return false;
 	vma->prot =
 		(flags[0] == 'r' ? UVF_PROT_READ : 0U) | (flags[1] == 'w' ? UVF_PROT_WRITE : 0U);
+	vma->execute = flags[2] == 'x';
 	vma->shared = flags[3] == 's';
 	vma->device = makedev(device_major, device_minor);
 	return true;
@@ -114,6 +118,27 @@ int uapi_vma_find_in_text(int maps, uint64_t address, struct uapi_vma *vma)
 			return -EFAULT;
 	}
 	return result;
+}
+
+int uapi_vmas_each(pid_t thread, int (*take)(void *opaque, const struct uapi_vma *vma),
+		   void *opaque)
+{
+	struct uapi_vma vma;
+	char path[32], *line = NULL;
+	size_t room = 0;
+	FILE *file;
+	int ret = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", thread);
+	file = fopen(path, "re");
+	if (!file)
+		return errno == ENOENT ? -ESRCH : -errno;
+	while (!ret && getline(&line, &room, file) > 0)
+		if (parse(line, &vma))
+			ret = take(opaque, &vma);
+	free(line);
+	fclose(file);
+	return ret;
 }
 
 int uapi_vma_find(int maps, uint64_t address, struct uapi_vma *vma)

@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <sys/types.h>
+#include <uvfio/client.h>
 
 #include "frontends/uapi/ioas.h"
 
@@ -93,7 +94,7 @@ int uapi_programs_find_process(struct uapi_programs *programs, struct uapi_call 
 struct uapi_vma {
 	uint64_t begin, end;
 	unsigned prot; /* enum uvf_prot */
-	bool shared;
+	bool execute, shared;
 	uint64_t offset; /* in the file */
 	dev_t device;
 	ino_t inode; /* 0: not of a file */
@@ -103,6 +104,12 @@ struct uapi_vma {
 int uapi_vma_find(int maps, uint64_t address, struct uapi_vma *vma);
 /* The same, by reading @maps: for kernels before 6.11. */
 int uapi_vma_find_in_text(int maps, uint64_t address, struct uapi_vma *vma);
+/*
+ * Calls @take for each mapping of a thread's memory, rising, until it returns something else than
+ * 0, which is returned. Errors: -ESRCH, -EACCES (not to be looked at).
+ */
+int uapi_vmas_each(pid_t thread, int (*take)(void *opaque, const struct uapi_vma *vma),
+		   void *opaque);
 
 /* ---- program_region.c ---- */
 
@@ -113,7 +120,15 @@ int uapi_vma_find_in_text(int maps, uint64_t address, struct uapi_vma *vma);
 int uapi_program_find_region(struct uvf_run *run, const struct uapi_vma *vma, uint64_t address,
 			     uint64_t size, enum uapi_ioas_rules rules, struct uapi_part *part);
 
-/* Where a region's [@offset, +size) is, for as much of it as is in one memory. */
+/* The area that holds @offset, or NULL; shortens @left to what is on one side of its borders. */
+const struct uvf_area *uapi_area_at(const struct uvf_region_info *info, uint64_t offset,
+				    uint64_t *left);
+
+/*
+ * Where a region's [@offset, +size) is, for as much of it as is in one memory. Of a region whose
+ * areas change it is never an area's file: those who have that mapped are threads of the program,
+ * from whom it can be taken.
+ */
 int uapi_program_region_part(struct uvf_device *dev, uint32_t index, uint64_t offset, uint64_t size,
 			     struct uapi_part *part);
 

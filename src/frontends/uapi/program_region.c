@@ -51,9 +51,8 @@ static int new_region_memory(struct uvf_device *dev, uint32_t index, struct uvf_
 	return error;
 }
 
-/* The area that holds @offset, or NULL; shortens @left to what is on one side of its borders. */
-static const struct uvf_area *area_at(const struct uvf_region_info *info, uint64_t offset,
-				      uint64_t *left)
+const struct uvf_area *uapi_area_at(const struct uvf_region_info *info, uint64_t offset,
+				    uint64_t *left)
 {
 	for (size_t i = 0; i < info->area_count; i++) {
 		const struct uvf_area *area = &info->areas[i];
@@ -81,7 +80,7 @@ int uapi_program_region_part(struct uvf_device *dev, uint32_t index, uint64_t of
 	*part = (struct uapi_part){.fd = -1, .size = size};
 	if (uvf_region_get_info(dev, index, &info))
 		return -EFAULT;
-	area = area_at(&info, offset, &part->size);
+	area = info.areas_change ? NULL : uapi_area_at(&info, offset, &part->size);
 	if (!area) {
 		part->offset = offset;
 		return new_region_memory(dev, index, &part->memory);

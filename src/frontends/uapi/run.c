@@ -10,6 +10,7 @@
 
 #include "frontends/uapi/configure.h"
 #include "frontends/uapi/descendants.h"
+#include "frontends/uapi/device.h"
 #include "frontends/uapi/launch.h"
 #include "frontends/uapi/notify.h"
 #include "frontends/uapi/rights.h"
@@ -126,9 +127,13 @@ void uvf_run_free(struct uvf_run *run)
 	} else if (run->pidfd >= 0) {
 		syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
 	}
+	for (size_t i = 0; i < run->device_count; i++)
+		uapi_device_end_revoking(&run->devices[i]);
 	uapi_tracer_free(run);
+	uapi_transitions_forget(run);
 	uapi_notifier_free(run->notifier);
 	uapi_files_free(run);
+	uapi_transitions_free(run);
 	uapi_sysfs_free(run);
 	if (run->pidfd >= 0)
 		close(run->pidfd);

@@ -109,6 +109,8 @@ static void settle(struct uapi_tracee *tracee)
 	tracee->unsettled = false;
 }
 
+static void try_to_leave(struct uapi_tracer *tracer, struct uapi_traced *process);
+
 void uapi_tracee_forget(struct uapi_tracer *tracer, struct uapi_tracee *tracee)
 {
 	struct uapi_mapping *mapping = tracee->mapping;
@@ -123,6 +125,9 @@ void uapi_tracee_forget(struct uapi_tracer *tracer, struct uapi_tracee *tracee)
 			}
 	tracee->gone = true;
 	tracee->mapping = NULL;
+	tracee->owes = false;
+	uapi_revocation_lost(tracer, tracee);
+	try_to_leave(tracer, tracee->process);
 	if (mapping)
 		uapi_mapping_abandon(tracer, mapping);
 	/* Else when its trap is over. */
@@ -285,6 +290,7 @@ int uapi_tracee_keep(struct uapi_tracer *tracer, struct uapi_traced *process)
 {
 	int added;
 
+	process->leaves = false;
 	if (process->keeps)
 		return 0;
 	if (process->unsettled)
@@ -298,6 +304,51 @@ int uapi_tracee_keep(struct uapi_tracer *tracer, struct uapi_traced *process)
 	return process->keeping ? -EINPROGRESS : added;
 }
 
+int uapi_process_keep(struct uapi_tracer *tracer, pid_t process)
+{
+	struct uapi_traced *traced = get_process(tracer, process);
+	int ret;
+
+	if (!traced)
+		return -ENOMEM;
+	ret = uapi_tracee_keep(tracer, traced);
+	/* Its threads have it, if there are any. */
+	put_process(tracer, traced);
+	return ret < 0 ? ret : 0;
+}
+
+/* All threads of a process that leaves are asked to stop once more, and let go then. */
+static void try_to_leave(struct uapi_tracer *tracer, struct uapi_traced *process)
+{
+	if (!process->leaves)
+		return;
+	for (size_t i = 0; i < TRACEE_BUCKETS; i++)
+		for (const struct uapi_tracee *at = tracer->tracees[i]; at; at = at->next)
+			if (at->process == process && at->owes)
+				return;
+	process->keeps = process->leaves = false;
+	for (size_t i = 0; i < TRACEE_BUCKETS; i++)
+		for (const struct uapi_tracee *at = tracer->tracees[i]; at; at = at->next)
+			if (at->process == process && !at->mapping)
+				ptrace(PTRACE_INTERRUPT, at->thread, 0, 0);
+}
+
+void uapi_process_leave(struct uapi_tracer *tracer, struct uapi_traced *process)
+{
+	for (size_t i = 0; i < TRACEE_BUCKETS; i++)
+		for (struct uapi_tracee *at = tracer->tracees[i]; at; at = at->next)
+			if (at->process == process)
+				at->owes = at->trapping || uapi_thread_has_fault(at->thread);
+	process->leaves = true;
+	try_to_leave(tracer, process);
+}
+
+void uapi_tracee_settle(struct uapi_tracer *tracer, struct uapi_tracee *tracee)
+{
+	tracee->owes = false;
+	try_to_leave(tracer, tracee->process);
+}
+
 /* ---- Stops ---- */
 
 static void detach(struct uapi_tracer *tracer, struct uapi_tracee *tracee, int signal)
@@ -308,10 +359,31 @@ static void detach(struct uapi_tracer *tracer, struct uapi_tracee *tracee, int s
 
 void uapi_tracee_continue(struct uapi_tracer *tracer, struct uapi_tracee *tracee, int signal)
 {
-	if (!tracee->process->keeps && !tracee->process->keeping && !tracee->mapping)
+	if (!tracee->process->keeps && !tracee->process->keeping && !tracee->mapping) {
 		detach(tracer, tracee, signal);
-	else
-		ptrace(PTRACE_CONT, tracee->thread, 0, (long)signal);
+		return;
+	}
+	/* It stops again at once, with its signal delivered, and is held then. */
+	if (tracer->frozen && tracee->process->keeps && !tracee->mapping)
+		ptrace(PTRACE_INTERRUPT, tracee->thread, 0, 0);
+	ptrace(PTRACE_CONT, tracee->thread, 0, (long)signal);
+}
+
+void uapi_tracee_thaw(struct uapi_tracer *tracer, struct uapi_tracee *tracee)
+{
+	bool keeps = tracee->process->keeps || tracee->process->keeping;
+
+	tracee->asked = false;
+	if (tracee->held) {
+		tracee->held = false;
+		if (tracee->group_stopped && keeps)
+			ptrace(PTRACE_LISTEN, tracee->thread, 0, 0);
+		else
+			uapi_tracee_continue(tracer, tracee, 0);
+	} else if (!keeps && !tracee->mapping) {
+		/* Seized in vain: let go when it stops. */
+		ptrace(PTRACE_INTERRUPT, tracee->thread, 0, 0);
+	}
 }
 
 /* A child or thread of a traced thread is traced from its first moment on. */
@@ -354,7 +426,12 @@ static void on_event_stop(struct uapi_tracer *tracer, struct uapi_tracee *tracee
 {
 	bool stopped = is_stop_signal(signal);
 
-	if (stopped && (tracee->process->keeps || tracee->process->keeping || tracee->mapping))
+	uapi_inject_restart(tracee->thread);
+	if (tracer->frozen && tracee->process->keeps) {
+		tracee->held = true;
+		tracee->group_stopped = stopped;
+	} else if (stopped &&
+		   (tracee->process->keeps || tracee->process->keeping || tracee->mapping))
 		ptrace(PTRACE_LISTEN, tracee->thread, 0, 0);
 	else
 		uapi_tracee_continue(tracer, tracee, 0);
@@ -382,14 +459,20 @@ static void on_stop(struct uapi_tracer *tracer, struct uapi_tracee *tracee, int 
 	default:
 		break;
 	}
-	if (tracee->mapping && (tracee->mapping->injecting || event == PTRACE_EVENT_STOP))
+	if (uapi_revocation_takes(tracer, tracee))
+		uapi_revocation_stop(tracer, tracee, status);
+	else if (tracee->mapping && (tracee->mapping->injecting || event == PTRACE_EVENT_STOP))
 		uapi_mapping_step(tracer, tracee, status);
 	else if (event == PTRACE_EVENT_STOP)
 		on_event_stop(tracer, tracee, signal);
 	else if (signal == (SIGTRAP | 0x80))
 		uapi_tracee_continue(tracer, tracee, 0);
-	else if (signal != SIGBUS || !uapi_trap_begin(tracer, tracee))
+	else if (signal != SIGBUS)
 		uapi_tracee_continue(tracer, tracee, signal);
+	else if (!uapi_trap_begin(tracer, tracee)) {
+		uapi_tracee_settle(tracer, tracee);
+		uapi_tracee_continue(tracer, tracee, signal);
+	}
 }
 
 void uapi_tracee_event(struct uapi_tracer *tracer, pid_t thread, int status)

@@ -9,10 +9,13 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "frontends/uapi/tracer_private.h"
+
+#define LOOK_NS 50000
 
 struct start {
 	struct uapi_tracer *tracer;
@@ -70,6 +73,7 @@ static void serve_requests(struct uapi_tracer *tracer)
 		uapi_trap_end(trap);
 	while ((mapping = take_request(tracer)))
 		uapi_mapping_start(tracer, mapping);
+	uapi_revocation_step(tracer);
 }
 
 /* ---- The thread ---- */
@@ -130,18 +134,27 @@ static bool is_over(struct uapi_tracer *tracer)
 
 static void serve(struct uapi_tracer *tracer)
 {
+	const struct timespec some = {.tv_nsec = LOOK_NS};
+
 	while (!is_over(tracer)) {
+		/* A revocation also goes on by what makes no event. */
+		bool looks = uapi_revocation_is_on(&tracer->revocation);
 		int status;
 		/* Not WCONTINUED: that is one event for all who wait, and others' parents do, too.
 		 */
-		pid_t thread = waitpid(-1, &status, __WALL | __WNOTHREAD | WUNTRACED);
+		pid_t thread = waitpid(-1, &status,
+				       __WALL | __WNOTHREAD | WUNTRACED | (looks ? WNOHANG : 0));
 
 		if (thread > 0) {
 			on_event(tracer, thread, status);
 			uapi_mapping_resume(tracer);
+		} else if (thread == 0) {
+			nanosleep(&some, NULL);
 		} else if (errno != EINTR) {
 			break;
 		}
+		if (looks)
+			uapi_revocation_step(tracer);
 	}
 }
 

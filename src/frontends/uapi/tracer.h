@@ -38,6 +38,19 @@ void uapi_tracer_free(struct uvf_run *run);
 int64_t uapi_tracer_map(struct uapi_call *call, struct uapi_device *device, uint32_t index,
 			uint64_t region_offset, const struct uapi_mmap *map, bool may_trap);
 
+/*
+ * The areas of a region whose accesses can trap have changed: what the program has mapped of it is
+ * brought in line, then uvf_region_revoked() is called. Any thread.
+ */
+void uapi_tracer_areas_changed(struct uapi_device *device, uint32_t index, uint64_t generation);
+/*
+ * An ioctl() of this command, with -1 in place of a descriptor, is how a thread that the tracer has
+ * stopped gets a file of ours. Returns its number. Errors: -ENOTTY (the thread has no business
+ * with it), those of uapi_call_place_fd(). Any thread.
+ */
+#define UAPI_PLACE_COMMAND 0x3bff
+int64_t uapi_tracer_place(struct uapi_call *call);
+
 /* Whether @thread is at an mmap() that the tracer makes it call: let it. Thread-safe. */
 bool uapi_tracer_is_mapping(struct uvf_run *run, pid_t thread);
 

@@ -39,6 +39,15 @@ int64_t uapi_tracer_map(struct uapi_call *call, struct uapi_device *device, uint
 	return -ENODEV;
 }
 
+void uapi_tracer_areas_changed(struct uapi_device *device, uint32_t index, uint64_t generation)
+{
+}
+
+int64_t uapi_tracer_place(struct uapi_call *call)
+{
+	return -ENOTTY;
+}
+
 bool uapi_tracer_is_mapping(struct uvf_run *run, pid_t thread)
 {
 	return false;

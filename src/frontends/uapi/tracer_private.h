@@ -10,6 +10,10 @@
  *   tracee.c        which threads are traced, and what they do: clone, exec, stop, exit
  *   inject.c        a system call made by a stopped thread
  *   mapping.c       an mmap() of the program, made of several
+ *   revoke.c        mappings brought in line with areas that changed: threads, stopped, fix them
+ *   revoke_plan.c   what there is to be fixed in a process
+ *   revoke_ask.c    what devices ask for, and are told
+ *   revoke_threads.c  what threads do that haven't stopped
  *   trap.c          an access that trapped
  *   trap_worker.c   accesses to devices that take long
  *   trap_files.c    what a mapping is of
@@ -58,19 +62,29 @@ void uapi_bell_ring(const struct uapi_bell *bell);
 
 /* ---- inject.c ---- */
 
-/* A thread that is stopped at the end of a system call, and is made to make others. */
+/* A thread that is stopped, and is made to make system calls. */
 struct uapi_injection {
 	pid_t thread;
+	uint64_t instruction;		   /* by which calls are made */
 	struct user_regs_struct registers; /* before */
 	uint64_t signals;		   /* its mask before */
 	bool entered;			   /* the call has begun */
 	bool group_stop;		   /* came in between, and is to be stopped for again */
 };
 /*
- * @instruction_pointer: after the system call instruction where it has to be. Errors: -ESRCH (the
- * thread was killed), -EAGAIN (it is elsewhere: it was interrupted before).
+ * At the end of a call. @instruction_pointer: after the system call instruction where it has to be.
+ * Errors: -ESRCH (the thread was killed), -EAGAIN (it is elsewhere: it was interrupted before).
  */
 int uapi_inject_begin(struct uapi_injection *injection, pid_t thread, uint64_t instruction_pointer);
+/*
+ * Wherever a thread has stopped that was interrupted. Errors: -ESRCH, -ENOEXEC (its process has no
+ * instruction for calls where they are looked for).
+ */
+int uapi_inject_begin_anywhere(struct uapi_injection *injection, pid_t thread);
+/* Whether it has stopped in a call: then it isn't inside what mustn't be interrupted (rseq). */
+bool uapi_inject_is_at_call(pid_t thread);
+/* Sees to it that a call that the stop has ended begins again. */
+void uapi_inject_restart(pid_t thread);
 int uapi_inject_call(struct uapi_injection *injection, long number, const uint64_t *arguments);
 /*
  * The thread has stopped: with @status. Returns 1 and the call's result when it is over, 0 while it
@@ -79,6 +93,11 @@ int uapi_inject_call(struct uapi_injection *injection, long number, const uint64
 int uapi_inject_step(struct uapi_injection *injection, int status, int64_t *result);
 /* Everything is as before, but that the interrupted call returns @result. The thread is stopped. */
 void uapi_inject_end(struct uapi_injection *injection, int64_t result);
+/*
+ * Everything is as before, the call that was interrupted included: which begins again when the
+ * thread goes on from the next stop, that comes as soon as it is continued.
+ */
+void uapi_inject_undo(struct uapi_injection *injection);
 
 /* ---- tracee.c ---- */
 
@@ -87,6 +106,7 @@ struct uapi_traced {
 	pid_t process;
 	bool keeps;   /* it has pages that trap: all of its threads are traced */
 	bool keeping; /* it shall: they are being looked for */
+	bool leaves;  /* it has none any more: as soon as none of its threads owes anything */
 	unsigned unsettled;
 	int maps; /* /proc/PID/maps and mem, from the first trap on; else -1 */
 	int memory;
@@ -100,6 +120,15 @@ struct uapi_tracee {
 	struct uapi_traced *process;
 	bool gone;	/* only a trap that is not over keeps it */
 	bool unsettled; /* may be making a thread that isn't traced: until it stops */
+	/* While mappings are revoked: */
+	bool asked;	    /* to stop */
+	bool held;	    /* it has, and waits; where it wasn't in the middle of anything */
+	bool group_stopped; /* as all of its process, by a signal */
+	bool owes;	    /* the end of an access that trapped while there were such pages */
+	/* An access that raised SIGBUS though there is memory: what was mapped has changed since.
+	 */
+	uint64_t retried;
+	unsigned retries;
 	struct uapi_mapping *mapping;
 	struct uapi_trap *trap; /* memory for traps */
 	bool trapping;		/* a worker has the trap */
@@ -118,11 +147,18 @@ void uapi_tracee_release(struct uapi_tracer *tracer, struct uapi_tracee *tracee)
  * Traces all threads of a process from here on, and all that it forks. Errors: as above, and
  * -EINPROGRESS: some are not settled; when none of the process is, it is to be asked again.
  */
+int uapi_process_keep(struct uapi_tracer *tracer, pid_t process);
 int uapi_tracee_keep(struct uapi_tracer *tracer, struct uapi_traced *process);
 /* A thread of the program has stopped or ended. */
 void uapi_tracee_event(struct uapi_tracer *tracer, pid_t thread, int status);
 /* Lets a stopped thread go on, with a signal or 0; not traced any more, if nothing needs it. */
 void uapi_tracee_continue(struct uapi_tracer *tracer, struct uapi_tracee *tracee, int signal);
+/* It has no page that traps any more: who is still at an access that did is waited for. */
+void uapi_process_leave(struct uapi_tracer *tracer, struct uapi_traced *process);
+/* That access is over. */
+void uapi_tracee_settle(struct uapi_tracer *tracer, struct uapi_tracee *tracee);
+/* Mappings are not revoked any more: it goes on, if it is held. */
+void uapi_tracee_thaw(struct uapi_tracer *tracer, struct uapi_tracee *tracee);
 /* It isn't traced any more, or is dead. */
 void uapi_tracee_forget(struct uapi_tracer *tracer, struct uapi_tracee *tracee);
 void uapi_tracees_free(struct uapi_tracer *tracer);
@@ -146,7 +182,12 @@ enum uapi_mapping_stage { MAPPING_BASE, MAPPING_PIECES, MAPPING_UNDO, MAPPING_CL
 struct uapi_mapping {
 	struct uapi_call call;
 	struct uapi_mmap map;
-	bool traps; /* the first file is the trap file, mapped over everything */
+	struct uapi_device *device;
+	uint32_t index;
+	bool may_trap;
+	const struct uvf_area *areas; /* that the plan was made with: NULL: none */
+	bool changes;		      /* the region's areas do */
+	bool traps;		      /* the first file is the trap file, mapped over everything */
 	uint64_t offset;
 	struct uapi_mapping_file *files;
 	size_t file_count;
@@ -157,6 +198,7 @@ struct uapi_mapping {
 	struct uapi_injection injection;
 	bool waits; /* for threads of the process to settle */
 	bool injecting;
+	bool older; /* than a revocation, which waits for its end */
 	enum uapi_mapping_stage stage;
 	size_t next_piece, next_file;
 	uint64_t address;
@@ -179,10 +221,27 @@ struct uapi_trap_file {
 	struct uapi_device *device;
 	uint32_t index;
 	int fd;
+	bool changes; /* the region's areas do */
 	dev_t filesystem;
 	ino_t inode;
 	struct uapi_trap_file *next;
 };
+/* A part of a file that is or was an area of a region whose areas change. */
+struct uapi_area_file {
+	struct uapi_device *device;
+	uint32_t index;
+	dev_t filesystem;
+	ino_t inode;
+	uint64_t begin, size; /* in the file */
+	uint64_t offset;      /* in the region */
+	struct uapi_area_file *next;
+};
+/* Remembers it. Errors: -ENOMEM, -EBADF. */
+int uapi_area_file_add(struct uapi_tracer *tracer, struct uapi_device *device, uint32_t index,
+		       const struct uvf_area *area);
+/* Which byte @at of the file behind @vma is of, or NULL. It lives as long as the tracer. */
+const struct uapi_area_file *uapi_area_file_find(struct uapi_tracer *tracer,
+						 const struct uapi_vma *vma, uint64_t at);
 /* A duplicate of the region's file. Errors: -EMFILE, -ENOMEM. */
 int uapi_trap_file_get(struct uapi_tracer *tracer, struct uapi_device *device, uint32_t index);
 /* Whose file is mapped there, or NULL. It lives as long as the tracer. */
@@ -223,6 +282,88 @@ void uapi_trap_schedule(struct uapi_trap *trap, struct uapi_device *device);
 int uapi_trap_workers_new(struct uapi_tracer *tracer);
 void uapi_trap_workers_free(struct uapi_tracer *tracer);
 
+/* ---- revoke_plan.c ---- */
+
+/* A part of a mapping that has to become another file's. */
+struct uapi_fix {
+	uint64_t address, size;
+	int prot;
+	size_t file;
+	uint64_t offset; /* in the file */
+	bool done;
+};
+
+struct uapi_fix_file {
+	int fd;				  /* ours: a duplicate */
+	const struct uapi_device *device; /* of what: the region's trap file (-1), or an area's */
+	uint32_t index;
+	int area_fd;
+};
+
+struct uapi_fixes {
+	struct uapi_fix *fixes;
+	size_t count;
+	struct uapi_fix_file *files;
+	size_t file_count;
+	bool traps; /* something is mapped that traps */
+	bool areas; /* something is mapped that may change */
+};
+/* What @thread's process has mapped that isn't as it should be. Errors: uapi_vmas_each()'s, -ENOMEM
+ */
+int uapi_fixes_find(struct uapi_tracer *tracer, pid_t thread, struct uapi_fixes *fixes);
+void uapi_fixes_free(struct uapi_fixes *fixes);
+
+/* ---- revoke_threads.c ---- */
+
+/*
+ * Whether a thread that was asked to stop, and hasn't, is blocked in a call that doesn't change
+ * what is mapped: it will stop before anything else.
+ */
+bool uapi_thread_is_blocked(pid_t thread);
+/* Whether a SIGBUS waits for it. */
+bool uapi_thread_has_fault(pid_t thread);
+
+/* ---- revoke_ask.c ---- */
+
+/* Takes what was asked for since the last time. Whether there was anything. */
+bool uapi_revocation_take(struct uapi_tracer *tracer);
+/* What was taken is done, or couldn't be. */
+void uapi_revocation_tell(struct uapi_tracer *tracer, int result);
+
+/* ---- revoke.c ---- */
+
+enum uapi_revocation_stage { REVOCATION_NONE, REVOCATION_FREEZING, REVOCATION_FIXING };
+
+struct uapi_revocation {
+	enum uapi_revocation_stage stage;
+	uint64_t deadline;
+	struct uapi_fixes fixes; /* of the process that is being fixed */
+	struct uapi_tracee *fixer;
+	pid_t last_fixed; /* the process before, and how often: it has an end */
+	unsigned tries;
+	struct uapi_injection injection;
+	bool placing;
+	size_t file; /* that is open in the program as `theirs`; -1: none */
+	int theirs;
+	int result;
+
+	/* Under the lock. */
+	pid_t placing_thread; /* it gets placing_fd, by a call that it is made to make */
+	int placing_fd;
+};
+/* Brings what is under way forward, or begins what was asked for. */
+void uapi_revocation_step(struct uapi_tracer *tracer);
+/* Whether it has to be called now and then. */
+static inline bool uapi_revocation_is_on(const struct uapi_revocation *revocation)
+{
+	return revocation->stage != REVOCATION_NONE;
+}
+/* Whether a stop of @tracee is a part of it; that stop. */
+bool uapi_revocation_takes(struct uapi_tracer *tracer, const struct uapi_tracee *tracee);
+void uapi_revocation_stop(struct uapi_tracer *tracer, struct uapi_tracee *tracee, int status);
+/* It is dead, or not traced any more. */
+void uapi_revocation_lost(struct uapi_tracer *tracer, const struct uapi_tracee *tracee);
+
 /* ---- tracer.c ---- */
 
 struct uapi_tracer {
@@ -235,6 +376,8 @@ struct uapi_tracer {
 	struct uapi_tracee *tracees[TRACEE_BUCKETS];
 	struct uapi_traced *processes;
 	struct uapi_trap_worker *workers; /* one for each device */
+	bool frozen;			  /* processes that are kept: their threads are held */
+	struct uapi_revocation revocation;
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -247,6 +390,8 @@ struct uapi_tracer {
 	struct uapi_mapping *mappings; /* being carried out */
 	struct uapi_trap *traps;       /* that workers have done */
 	struct uapi_trap_file *files;
+	struct uapi_area_file *area_files;
+	bool areas_changed; /* some devices': uapi_device.changes says which */
 };
 
 /* Gives the tracer's thread a trap back: any thread. */

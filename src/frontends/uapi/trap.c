@@ -21,6 +21,8 @@
 #define XSTATE_MAX    16384 /* of all that processors have by now */
 /* Debuggers' breakpoints: the processor sets it when an instruction faults. */
 #define FLAG_RESUME (1ULL << 16)
+/* Of an access to memory that raises SIGBUS. */
+#define RETRIES 8
 
 /* Registers as instructions number them. */
 static const size_t register_offsets[16] = {
@@ -209,6 +211,28 @@ static struct uapi_trap *get_trap(struct uapi_tracer *tracer, struct uapi_tracee
 	return tracee->trap;
 }
 
+/*
+ * The page trapped when it was touched, and is an area's memory by now: the instruction is carried
+ * out once more. Memory that raises SIGBUS itself doesn't do that for ever.
+ */
+static bool retry(struct uapi_trap *trap)
+{
+	struct uapi_tracee *tracee = trap->tracee;
+
+	if (!trap->vma.inode ||
+	    !uapi_area_file_find(trap->tracer, &trap->vma,
+				 trap->vma.offset + (trap->address - trap->vma.begin)))
+		return false;
+	if (tracee->retried != trap->address)
+		tracee->retries = 0;
+	tracee->retried = trap->address;
+	if (tracee->retries++ == RETRIES)
+		return false;
+	uapi_tracee_settle(trap->tracer, tracee);
+	uapi_tracee_continue(trap->tracer, tracee, 0);
+	return true;
+}
+
 bool uapi_trap_begin(struct uapi_tracer *tracer, struct uapi_tracee *tracee)
 {
 	struct uapi_trap *trap;
@@ -223,8 +247,11 @@ bool uapi_trap_begin(struct uapi_tracer *tracer, struct uapi_tracee *tracee)
 		return false;
 	trap->address = (uintptr_t)info.si_addr;
 	trap->vma.begin = trap->vma.end = 0;
-	if (look_up(trap, trap->address) < 0 || !trap->file)
+	if (look_up(trap, trap->address) < 0)
 		return false;
+	if (!trap->file)
+		return retry(trap);
+	tracee->retries = 0;
 	device = trap->file->device;
 	if (ptrace(PTRACE_GETREGS, tracee->thread, 0, &trap->registers) < 0)
 		return true; /* killed: its end comes next */
@@ -285,6 +312,7 @@ void uapi_trap_end(struct uapi_trap *trap)
 		store_registers(trap);
 		ptrace(PTRACE_SETREGS, tracee->thread, 0, &trap->registers);
 	}
+	uapi_tracee_settle(trap->tracer, tracee);
 	uapi_tracee_continue(trap->tracer, tracee, signal);
 }
 

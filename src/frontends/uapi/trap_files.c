@@ -27,6 +27,7 @@ static struct uapi_trap_file *find_file(struct uapi_tracer *tracer,
 static struct uapi_trap_file *new_file(struct uapi_device *device, uint32_t index)
 {
 	struct uapi_trap_file *file = calloc(1, sizeof(*file));
+	struct uvf_region_info info;
 	struct stat stat;
 	char name[64];
 
@@ -47,6 +48,7 @@ static struct uapi_trap_file *new_file(struct uapi_device *device, uint32_t inde
 	}
 	file->filesystem = stat.st_dev;
 	file->inode = stat.st_ino;
+	file->changes = !uvf_region_get_info(device->dev, index, &info) && info.areas_change;
 	return file;
 }
 
@@ -86,8 +88,78 @@ const struct uapi_trap_file *uapi_trap_file_find(struct uapi_tracer *tracer,
 	return file;
 }
 
+/* ---- Areas that come and go ---- */
+
+/* With the lock. */
+static bool has_area_file(const struct uapi_tracer *tracer, const struct uapi_area_file *wanted)
+{
+	const struct uapi_area_file *at;
+
+	for (at = tracer->area_files; at; at = at->next)
+		if (at->device == wanted->device && at->index == wanted->index &&
+		    at->inode == wanted->inode && at->filesystem == wanted->filesystem &&
+		    at->begin == wanted->begin && at->size == wanted->size &&
+		    at->offset == wanted->offset)
+			return true;
+	return false;
+}
+
+int uapi_area_file_add(struct uapi_tracer *tracer, struct uapi_device *device, uint32_t index,
+		       const struct uvf_area *area)
+{
+	struct uapi_area_file *file = calloc(1, sizeof(*file));
+	struct stat stat;
+
+	if (!file)
+		return -ENOMEM;
+	if (fstat(area->fd, &stat) < 0) {
+		free(file);
+		return -EBADF;
+	}
+	*file = (struct uapi_area_file){
+		.device = device,
+		.index = index,
+		.filesystem = stat.st_dev,
+		.inode = stat.st_ino,
+		.begin = area->fd_offset,
+		.size = area->size,
+		.offset = area->offset,
+	};
+	pthread_mutex_lock(&tracer->lock);
+	if (has_area_file(tracer, file)) {
+		free(file);
+	} else {
+		file->next = tracer->area_files;
+		tracer->area_files = file;
+	}
+	pthread_mutex_unlock(&tracer->lock);
+	return 0;
+}
+
+const struct uapi_area_file *uapi_area_file_find(struct uapi_tracer *tracer,
+						 const struct uapi_vma *vma, uint64_t at)
+{
+	const struct uapi_area_file *file;
+
+	pthread_mutex_lock(&tracer->lock);
+	for (file = tracer->area_files; file; file = file->next)
+		if (file->inode == vma->inode && file->filesystem == vma->device &&
+		    at >= file->begin && at - file->begin < file->size)
+			break;
+	pthread_mutex_unlock(&tracer->lock);
+	return file;
+}
+
+/* ---- All of them ---- */
+
 void uapi_trap_files_free(struct uapi_tracer *tracer)
 {
+	while (tracer->area_files) {
+		struct uapi_area_file *file = tracer->area_files;
+
+		tracer->area_files = file->next;
+		free(file);
+	}
 	while (tracer->files) {
 		struct uapi_trap_file *file = tracer->files;
 
@@ -137,13 +209,22 @@ int uapi_tracer_find(struct uvf_run *run, const struct uapi_vma *vma, uint64_t a
 		     struct uapi_device **devicep, uint32_t *index, uint64_t *offset,
 		     uint64_t *size)
 {
-	const struct uapi_trap_file *file;
+	const struct uapi_area_file *area_file = NULL;
+	const struct uapi_trap_file *file = NULL;
 	uint64_t at = vma->offset + (address - vma->begin);
 
 	if (!vma->inode)
 		return -ENOENT;
-	file = run->tracer ? uapi_trap_file_find(run->tracer, vma) : NULL;
-	if (file) {
+	if (run->tracer)
+		file = uapi_trap_file_find(run->tracer, vma);
+	if (run->tracer && !file)
+		area_file = uapi_area_file_find(run->tracer, vma, at);
+	if (area_file) {
+		*devicep = area_file->device;
+		*index = area_file->index;
+		*offset = area_file->offset + (at - area_file->begin);
+		*size = area_file->size - (at - area_file->begin);
+	} else if (file) {
 		*devicep = file->device;
 		*index = file->index;
 		*offset = at;

@@ -50,6 +50,26 @@ struct uapi_sysfs;
  */
 enum uapi_ownership { UAPI_FREE, UAPI_BUSY, UAPI_GROUP, UAPI_BOUND };
 
+struct uapi_transition;
+
+/* Areas of a BAR that changed: what the tracer was asked, and what it has taken in hand. */
+struct uapi_change {
+	uint64_t generation; /* with the next, under the tracer's lock */
+	bool asked;
+	bool taken; /* the tracer's own */
+	uint64_t taken_generation;
+};
+
+/* What the program has mapped of areas that change, where it isn't taken away: device_areas.c. */
+struct uapi_known_mapping;
+struct uapi_known {
+	pthread_mutex_t lock; /* held over calls into the device that don't wait */
+	struct uapi_known_mapping *mappings;
+	size_t count;
+	unsigned in_progress; /* of any region */
+	bool unknown;
+};
+
 /* An offered device. It lives as long as the run. */
 struct uapi_device {
 	struct uvf_run *run;
@@ -63,6 +83,10 @@ struct uapi_device {
 	enum uvf_run_trap trap[UAPI_BARS];
 	pthread_mutex_t migrating; /* one state is set at a time, and its data are one session's */
 	atomic_uint transfers;	   /* of its state: how many have begun, and owners gone */
+	atomic_bool revokes; /* mappings are taken away by the tracer where its areas change */
+	struct uapi_change changes[UAPI_BARS];
+	struct uapi_known known;
+	struct uapi_transition *transitions; /* with `migrating`: those that wait */
 
 	/* Under the topology lock. */
 	enum uapi_ownership ownership;
