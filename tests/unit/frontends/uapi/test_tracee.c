@@ -70,6 +70,7 @@ static int map_for_a_dead_thread(void)
 {
 	struct uvf_run run = {.config = {0}};
 	struct uapi_tracer tracer = {.run = &run, .thread_id = gettid()};
+	struct uapi_device device = {.run = &run, .known.in_progress = 1};
 	struct uapi_mapping *mapping = calloc(1, sizeof(*mapping));
 	pid_t other = start_child();
 	int listener = new_listener();
@@ -77,6 +78,8 @@ static int map_for_a_dead_thread(void)
 	if (listener < 0 || uapi_notifier_new(&run, listener, 1000))
 		return 2;
 	pthread_mutex_init(&tracer.lock, NULL);
+	pthread_mutex_init(&device.known.lock, NULL);
+	mapping->device = &device;
 	mapping->call = (struct uapi_call){
 		.run = &run, .notifier = run.notifier, .thread = other, .process = other, .id = 1};
 	tracer.mappings = mapping;
