@@ -104,7 +104,8 @@ struct uvf_irq_info_chain {
 struct uvf_irq_info_cap_regions {
 	struct vfio_info_cap_header header;
 	uint32_t count;
-	uint32_t regions[]; /* indexes, rising; the capability's size is a multiple of 8 */
+	__extension__ uint32_t
+		regions[]; /* indexes, rising; the capability's size is a multiple of 8 */
 };
 
 /* ---- vfio-user messages of the extension; the reply is the header alone ---- */
