@@ -67,6 +67,7 @@ int serial_quiesce(struct uvf_device *dev)
 
 	pthread_mutex_lock(&serial->busy);
 	serial->quiesced = true;
+	serial->rests++;
 	pthread_mutex_unlock(&serial->busy);
 	serial_take_written(serial);
 	return 0;
@@ -89,12 +90,21 @@ int serial_unquiesce(struct uvf_device *dev)
 
 enum { AT_WAKE, AT_LISTENER, AT_IN, AT_OUT, AT_COUNT };
 
+/* What is to be done with the line: made with the device's lock, done without. */
+struct plan {
+	struct pollfd fds[AT_COUNT];
+	unsigned rests; /* when it was made: after another one it is void */
+	uint8_t bytes[OUTPUT_SIZE];
+	size_t count, room;
+};
+
 /*
  * Hands over what was read, and says what to wait for. An fd that isn't of interest is left out
  * of the poll altogether: a hang-up would be reported over and over.
  */
-static void plan(struct serial *serial, struct pollfd *fds)
+static void make_plan(struct serial *serial, struct plan *plan)
 {
+	struct pollfd *fds = plan->fds;
 	const struct line *line = &serial->line;
 	struct uart *uart = &serial->uart;
 	size_t room = uart_room(uart);
@@ -103,6 +113,7 @@ static void plan(struct serial *serial, struct pollfd *fds)
 	for (unsigned i = 0; i < AT_COUNT; i++)
 		fds[i].fd = -1;
 	fds[AT_WAKE] = (struct pollfd){serial->wake, POLLIN, 0};
+	plan->rests = serial->rests;
 	if (serial->quiesced)
 		return;
 	uart_receive(uart, serial->input, fits);
@@ -115,6 +126,9 @@ static void plan(struct serial *serial, struct pollfd *fds)
 	fds[AT_LISTENER] = (struct pollfd){line->out < 0 ? line->listener : -1, POLLIN, 0};
 	fds[AT_IN] = (struct pollfd){serial->waits_for_room ? -1 : line->in, POLLIN, 0};
 	fds[AT_OUT] = (struct pollfd){serial->waits_for_output ? -1 : line->out, POLLOUT, 0};
+	plan->room = uart_room(uart);
+	plan->count = serial->output_count;
+	memcpy(plan->bytes, serial->output, plan->count);
 }
 
 static void read_line(struct serial *serial, size_t room)
@@ -152,15 +166,16 @@ static size_t write_line(struct serial *serial, const uint8_t *bytes, size_t cou
 }
 
 /* What poll() found. Not with the device's lock: all of it may take its time. */
-static void use_line(struct serial *serial, const struct pollfd *fds, const uint8_t *bytes,
-		     size_t count, size_t room)
+static void use_line(struct serial *serial, const struct plan *plan)
 {
+	const struct pollfd *fds = plan->fds;
+
 	pthread_mutex_lock(&serial->busy);
-	if (!serial->quiesced) {
+	if (!serial->quiesced && serial->rests == plan->rests) {
 		if (fds[AT_OUT].revents)
-			serial->written = write_line(serial, bytes, count);
+			serial->written = write_line(serial, plan->bytes, plan->count);
 		if (fds[AT_IN].revents)
-			read_line(serial, room);
+			read_line(serial, plan->room);
 		if (fds[AT_LISTENER].revents && !line_accept(&serial->line))
 			uvf_device_log(serial->dev, UVF_LOG_INFO, "line: %s: connected",
 				       serial->line.where);
@@ -172,27 +187,22 @@ static void use_line(struct serial *serial, const struct pollfd *fds, const uint
 static void *run_line(void *opaque)
 {
 	struct serial *serial = opaque;
-	struct pollfd fds[AT_COUNT];
-	uint8_t bytes[OUTPUT_SIZE];
-	size_t count, room;
+	struct plan plan;
 	eventfd_t unused;
 
 	for (;;) {
 		uvf_device_lock(serial->dev);
 		serial_take_written(serial);
-		plan(serial, fds);
-		room = uart_room(&serial->uart);
-		count = serial->output_count;
-		memcpy(bytes, serial->output, count);
+		make_plan(serial, &plan);
 		if (serial->stop)
 			break;
 		uvf_device_unlock(serial->dev);
 
-		if (poll(fds, AT_COUNT, -1) < 0)
+		if (poll(plan.fds, AT_COUNT, -1) < 0)
 			continue;
-		if (fds[AT_WAKE].revents)
+		if (plan.fds[AT_WAKE].revents)
 			(void)eventfd_read(serial->wake, &unused);
-		use_line(serial, fds, bytes, count, room);
+		use_line(serial, &plan);
 	}
 	uvf_device_unlock(serial->dev);
 	return NULL;

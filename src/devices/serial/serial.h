@@ -30,7 +30,8 @@ struct serial {
 	 * the device's lock without it.
 	 */
 	pthread_mutex_t busy;
-	bool quiesced; /* the line is left alone. Changed with both locks */
+	bool quiesced;	/* the line is left alone. Changed with both locks, */
+	unsigned rests; /* as is how often it was so: what was to be done before isn't any more */
 	/* The line's thread's own while it runs and that is false: changed with `busy`. */
 	struct line line;
 	uint8_t input[UART_FIFO_SIZE]; /* read from the line, not yet received */

@@ -421,6 +421,23 @@ static void beside_its_thread(void **state)
 	unmake(&to);
 }
 
+/* What the thread was about to send when it was stopped isn't there any more when it goes on. */
+static void beside_a_thread_that_sends(void **state)
+{
+	struct port from, to;
+	struct stream stream;
+
+	make_pair(&from, &to);
+	stream_save(from.dev, &stream);
+	for (unsigned round = 0; round < 30000; round++) {
+		put(&to, UART_THR, 'x');
+		assert_int_equal(stream_load(to.dev, &stream), 0);
+	}
+	await(&to, UART_LSR, UART_LSR_TEMT, UART_LSR_TEMT);
+	stream_free(&stream);
+	unmake_pair(&from, &to);
+}
+
 /* ---- What is refused ---- */
 
 static void refuse(struct port *to, struct stream *changed)
@@ -507,6 +524,7 @@ int main(void)
 		TEST(it_is_still),
 		TEST(a_reset_gives_up),
 		cmocka_unit_test(beside_its_thread),
+		cmocka_unit_test(beside_a_thread_that_sends),
 		cmocka_unit_test(refusals),
 	};
 
