@@ -138,7 +138,8 @@ struct uvf_migration_ops {
 	/*
 	 * What save_early() would still write, about: of what it has not written yet in this
 	 * session, and of what has changed since it did. Of a large state it writes a part at each
-	 * call, so that a call is short. NULL: nothing.
+	 * call, so that a call is short; and if PRE_COPY was left out, also in STOP_COPY, before
+	 * save(). NULL: nothing.
 	 */
 	void (*early_size)(struct uvf_device *dev, uint64_t *initial, uint64_t *dirty);
 	/*

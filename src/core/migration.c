@@ -28,6 +28,7 @@ struct migration {
 	uint64_t initial; /* bytes of what was there when PRE_COPY began that weren't read */
 	struct uvf_device *early; /* that gives parts of its state early; or NULL */
 	uint64_t last_size;	  /* of the last whole state */
+	bool rest;		  /* STOP_COPY has not saved all yet: that is done as it is read */
 	bool told;		  /* that a stream is refused */
 	bool loaded;		  /* a state was taken over, and did not run yet */
 };
@@ -39,6 +40,7 @@ static void end_session(struct migration *migration)
 	struct uvf_device *early = migration->early;
 
 	migration->early = NULL;
+	migration->rest = false;
 	if (early && migration->ops->end_early)
 		migration->ops->end_early(early);
 	uvf_state_writer_free(&migration->writer);
@@ -149,11 +151,22 @@ static int start(struct uvf_device *dev)
 	return call(dev->migration->ops->start, dev);
 }
 
+/* A large state isn't kept a second time: what could be given early is given as it is read. */
 static int begin_stop_copy(struct uvf_device *dev)
 {
-	int ret = begin_saving(dev->migration);
+	struct migration *migration = dev->migration;
+	int ret = begin_saving(migration);
 
-	return ret ? ret : save_all(dev);
+	if (ret)
+		return ret;
+	if (!migration->ops->save_early || !migration->ops->early_size)
+		return save_all(dev);
+	migration->early = dev;
+	migration->rest = true;
+	ret = migration->ops->save_early(dev, &migration->writer);
+	if (ret)
+		end_session(migration);
+	return ret;
 }
 
 static int begin_pre_copy(struct uvf_device *dev)
@@ -344,6 +357,25 @@ static int save_more(struct uvf_device *dev)
 	return ret;
 }
 
+/* STOP_COPY: the next of what isn't saved yet. */
+static int save_rest(struct uvf_device *dev)
+{
+	struct migration *migration = dev->migration;
+	uint64_t initial, dirty;
+	int ret = 0;
+
+	while (migration->rest && !waiting(migration) && !ret) {
+		early_size(dev, &initial, &dirty);
+		if (initial || dirty) {
+			ret = migration->ops->save_early(dev, &migration->writer);
+			continue;
+		}
+		ret = save_all(dev);
+		migration->rest = ret;
+	}
+	return ret;
+}
+
 static ssize_t own_read(struct uvf_device *dev, void *buf, size_t size)
 {
 	struct migration *migration = dev->migration;
@@ -352,7 +384,7 @@ static ssize_t own_read(struct uvf_device *dev, void *buf, size_t size)
 
 	if (!is_pre_copy(migration) && migration->state != VFIO_DEVICE_STATE_STOP_COPY)
 		return -EINVAL;
-	ret = save_more(dev);
+	ret = is_pre_copy(migration) ? save_more(dev) : save_rest(dev);
 	if (ret)
 		return ret;
 	taken = uvf_state_take(&migration->writer, buf, size);
@@ -385,7 +417,7 @@ static int own_data_size(struct uvf_device *dev, uint64_t *size)
 {
 	struct migration *migration = dev->migration;
 
-	if (migration->state == VFIO_DEVICE_STATE_STOP_COPY) {
+	if (migration->state == VFIO_DEVICE_STATE_STOP_COPY && !migration->rest) {
 		*size = waiting(migration);
 		return 0;
 	}
