@@ -22,7 +22,9 @@ void uvf_channel_set_timeout(struct uvf_channel *channel, uint32_t timeout_ms)
 	struct timeval time = {wait_ms / 1000, wait_ms % 1000 * 1000};
 
 	channel->timeout = (uint64_t)timeout_ms * 1000000;
-	setsockopt(channel->fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof(time));
+	/* It belongs to the socket, not to our descriptor of it. */
+	if (!channel->foreign)
+		setsockopt(channel->fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof(time));
 }
 
 int uvf_channel_new(const struct uvf_channel_config *config, struct uvf_channel **channelp)
@@ -39,6 +41,7 @@ int uvf_channel_new(const struct uvf_channel_config *config, struct uvf_channel 
 	channel->wake = -1;
 	channel->wait_ms = config->wait_ms;
 	channel->takes_requests = config->takes_requests;
+	channel->foreign = config->foreign;
 	channel->max_fds = config->max_fds < UVF_FDPASS_MAX ? config->max_fds : UVF_FDPASS_MAX;
 	channel->max_message = sizeof(struct uvf_wire_header) + config->max_payload;
 	/* Large, but only what is touched is there. */
@@ -98,7 +101,8 @@ void uvf_channel_put(struct uvf_channel *channel)
 	}
 	if (channel->wake >= 0)
 		close(channel->wake);
-	drain(channel);
+	if (!channel->foreign)
+		drain(channel);
 	close(channel->fd);
 	pthread_cond_destroy(&channel->changed);
 	pthread_mutex_destroy(&channel->lock);
@@ -120,7 +124,8 @@ void uvf_channel_lose(struct uvf_channel *channel, int error)
 		return;
 	channel->lost = error;
 	/* Wakes who is in recvmsg or poll. */
-	shutdown(channel->fd, SHUT_RDWR);
+	if (!channel->foreign)
+		shutdown(channel->fd, SHUT_RDWR);
 	pthread_cond_broadcast(&channel->changed);
 }
 

@@ -34,6 +34,7 @@ struct uvf_channel_config {
 	uint32_t timeout_ms;
 	uint32_t wait_ms;    /* a reader with WAIT comes back after so long; 0: timeout_ms */
 	bool takes_requests; /* else a request from the other side is a violation */
+	bool foreign;	     /* another process's until uvf_channel_own() */
 	int kick_fd;	     /* an eventfd, written when a caller has received requests; -1: none.
 				Borrowed */
 };
@@ -149,8 +150,14 @@ int uvf_channel_save(struct uvf_channel *channel, struct uvf_channel_rest *rest)
 int uvf_channel_restore(struct uvf_channel *channel, const struct uvf_channel_rest *rest);
 /*
  * Another process has the connection: this channel is over (-ENOTCONN) without anything happening
- * to the socket. Errors: those of socketpair(2); then nothing has changed.
+ * to the socket, and hands out nothing that it has. While nobody is in uvf_channel_next() or in a
+ * call.
  */
-int uvf_channel_disown(struct uvf_channel *channel);
+void uvf_channel_disown(struct uvf_channel *channel);
+/*
+ * The other way round, for a channel that was made `foreign`: until then its end, and its time
+ * limits, don't reach the socket.
+ */
+void uvf_channel_own(struct uvf_channel *channel);
 
 #endif

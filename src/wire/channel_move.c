@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "wire/channel_private.h"
 
 /* #syscalls: write */
@@ -17,6 +18,9 @@ void uvf_channel_interrupt(struct uvf_channel *channel, bool on)
 
 	pthread_mutex_lock(&channel->lock);
 	channel->interrupted = on;
+	/* The other side isn't to blame for the time in which nobody looked. */
+	if (!on && channel->partial_since)
+		channel->partial_since = uvf_now_ns();
 	if (on && channel->polling)
 		written = write(channel->wake, &one, sizeof(one));
 	(void)written; /* it can only be full: then it is readable */
@@ -103,10 +107,33 @@ int uvf_channel_save(struct uvf_channel *channel, struct uvf_channel_rest *rest)
 
 /* ---- In ---- */
 
+/*
+ * A request that made a call there can have let requests in up to the buffer's end: here there must
+ * be room for the replies to its calls beside them.
+ */
+static int make_room(struct uvf_channel *channel, size_t size)
+{
+	size_t capacity = 4 * channel->max_message;
+	uint8_t *buffer;
+
+	if (size <= 2 * channel->max_message)
+		return 0;
+	if (size > 3 * channel->max_message)
+		return -EMSGSIZE;
+	buffer = realloc(channel->buffer, capacity);
+	if (!buffer)
+		return -ENOMEM;
+	channel->buffer = buffer;
+	channel->capacity = capacity;
+	return 0;
+}
+
 static int put_rest(struct uvf_channel *channel, const struct uvf_channel_rest *rest)
 {
-	if (rest->size > 2 * channel->max_message)
-		return -EMSGSIZE;
+	int ret = make_room(channel, rest->size);
+
+	if (ret)
+		return ret;
 	if (rest->fd_count > channel->fd_capacity)
 		return -E2BIG;
 	for (size_t i = 0; i < rest->fd_count; i++)
@@ -137,22 +164,24 @@ int uvf_channel_restore(struct uvf_channel *channel, const struct uvf_channel_re
 	return ret;
 }
 
-/*
- * Another socket takes the place of the connection, under the same number: whatever is done to the
- * channel from here on, its end included, doesn't reach the other process.
- * #syscalls: dup3 close
- */
-int uvf_channel_disown(struct uvf_channel *channel)
+void uvf_channel_disown(struct uvf_channel *channel)
 {
-	int pair[2], ret = 0;
+	pthread_mutex_lock(&channel->lock);
+	channel->foreign = true;
+	uvf_channel_lose(channel, -ENOTCONN);
+	/* All that was received went along. */
+	for (size_t i = 0; i < channel->fd_count; i++)
+		close(channel->fds[i].fd);
+	channel->fd_count = 0;
+	channel->requests = 0;
+	channel->start = channel->scanned = channel->end;
+	pthread_mutex_unlock(&channel->lock);
+}
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-		return -errno;
-	if (dup3(pair[0], channel->fd, O_CLOEXEC) < 0)
-		ret = -errno;
-	close(pair[0]);
-	close(pair[1]);
-	if (!ret)
-		uvf_channel_fail(channel, -ENOTCONN);
-	return ret;
+void uvf_channel_own(struct uvf_channel *channel)
+{
+	pthread_mutex_lock(&channel->lock);
+	channel->foreign = false;
+	pthread_mutex_unlock(&channel->lock);
+	uvf_channel_set_timeout(channel, (uint32_t)(channel->timeout / 1000000));
 }

@@ -48,6 +48,7 @@ struct uvf_channel {
 	pthread_cond_t
 		changed; /* the role is free, a caller is done, a request is there, or over */
 	int lost;
+	bool foreign;	  /* another process's: nothing is done to the socket */
 	bool interrupted; /* next() hands nothing out */
 	bool nudged;	  /* next() with POLL returns before it waits */
 	bool receiving;	  /* somebody has the role: `end` grows, nothing else moves */

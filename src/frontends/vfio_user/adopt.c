@@ -155,7 +155,7 @@ static int make_connection(struct uvf_server *server, const struct offered *offe
 	if (!is_stream_socket(fd))
 		return damaged(offered);
 	fd = copy_of(fd);
-	ret = fd < 0 ? fd : uvf_connection_new(server, fd, true, &connection);
+	ret = fd < 0 ? fd : uvf_connection_new(server, fd, true, true, &connection);
 	if (ret)
 		return uvf_fail(offered->error, ret, "%s", strerror(-ret));
 	*connectionp = connection;
@@ -441,13 +441,6 @@ int uvf_server_reserve(struct uvf_server *server, struct uvf_error *error)
 }
 
 /* Channels that end without the driver noticing. */
-static void disown(struct uvf_connection *connection)
-{
-	uvf_channel_disown(connection->channel);
-	if (connection->twin)
-		uvf_channel_disown(connection->twin);
-}
-
 void uvf_adoption_undo(struct uvf_server *server)
 {
 	struct uvf_adoption *adoption = server->adoption;
@@ -462,10 +455,8 @@ void uvf_adoption_undo(struct uvf_server *server)
 		uvf_device_adopt_memory(server->dev, adoption->old_memory, NULL);
 	uvf_device_detach(server->dev, UVF_PASID_NONE);
 	connection = adoption->connection;
-	if (connection) {
-		disown(connection);
+	if (connection)
 		uvf_connection_free(connection);
-	}
 	adoption_free(adoption);
 }
 
@@ -497,6 +488,14 @@ int uvf_server_adopt(struct uvf_server *server, const struct uvf_server_offer *o
 	return ret;
 }
 
+static void own(struct uvf_connection *connection)
+{
+	connection->foreign = false;
+	uvf_channel_own(connection->channel);
+	if (connection->twin)
+		uvf_channel_own(connection->twin);
+}
+
 /* #syscalls: read */
 int uvf_server_take_over(struct uvf_server *server)
 {
@@ -509,6 +508,7 @@ int uvf_server_take_over(struct uvf_server *server)
 	if (read(adoption->token, &one, sizeof(one)) != sizeof(one))
 		return -ECANCELED;
 	server->adoption = NULL;
+	own(adoption->connection);
 	ret = uvf_device_replace_io_fds(server->dev, adoption->io_fds, adoption->io_fd_count);
 	if (!ret)
 		ret = uvf_device_take_irqs(server->dev, adoption->irqs, adoption->irq_count);

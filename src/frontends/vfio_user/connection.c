@@ -31,7 +31,7 @@
  */
 #define MAX_WINDOWS (16ULL << 40)
 
-int uvf_connection_new(struct uvf_server *server, int fd, bool blocking,
+int uvf_connection_new(struct uvf_server *server, int fd, bool blocking, bool foreign,
 		       struct uvf_connection **connectionp)
 {
 	const struct uvf_server_config *config = &server->config;
@@ -45,6 +45,7 @@ int uvf_connection_new(struct uvf_server *server, int fd, bool blocking,
 		.timeout_ms = config->client_timeout_ms,
 		.wait_ms = config->move_wait_ms,
 		.takes_requests = true,
+		.foreign = foreign,
 		.kick_fd = blocking ? -1 : server->kick,
 	};
 	int ret;
@@ -55,6 +56,7 @@ int uvf_connection_new(struct uvf_server *server, int fd, bool blocking,
 	}
 	connection->server = server;
 	connection->blocking = blocking;
+	connection->foreign = foreign;
 	connection->since = uvf_now_ns();
 	connection->reply_capacity =
 		sizeof(struct uvf_wire_header) + UVF_WIRE_FIXED_MAX + channel.max_payload;
@@ -187,6 +189,7 @@ int uvf_connection_set_twin(struct uvf_connection *connection, int fd)
 		.max_payload =
 			(uint32_t)sizeof(struct uvf_wire_dma_access) + config->max_data_xfer_size,
 		.timeout_ms = config->client_timeout_ms,
+		.foreign = connection->foreign,
 		.kick_fd = -1,
 	};
 	struct uvf_channel *twin;

@@ -148,7 +148,7 @@ static void consider(struct uvf_server *server, struct uvf_candidate *candidate)
 static void begin(struct uvf_server *server, int fd)
 {
 	struct uvf_connection *connection;
-	int ret = uvf_connection_new(server, fd, server->threaded, &connection);
+	int ret = uvf_connection_new(server, fd, server->threaded, false, &connection);
 
 	if (!ret && !server->threaded) {
 		ret = watch(server, fd, EPOLLIN);

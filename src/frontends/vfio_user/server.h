@@ -49,6 +49,7 @@ struct uvf_connection {
 	struct uvf_deferred *deferred; /* replies that come later, oldest first */
 	uint64_t since;		       /* of connecting, ns */
 	bool blocking;		       /* on a thread of its own */
+	bool foreign;		       /* another process's still */
 	bool movable;	   /* it can be suspended at once: its thread waits by polling */
 	bool output_waits; /* replies are queued that the client doesn't read */
 	uint64_t output_since;
@@ -117,8 +118,8 @@ void uvf_server_kick(struct uvf_server *server);
 int uvf_server_loop_init(struct uvf_server *server);
 void uvf_server_loop_destroy(struct uvf_server *server);
 
-/* connection.c. Takes @fd over. */
-int uvf_connection_new(struct uvf_server *server, int fd, bool blocking,
+/* connection.c. Takes @fd over; @foreign: another process has it still. */
+int uvf_connection_new(struct uvf_server *server, int fd, bool blocking, bool foreign,
 		       struct uvf_connection **connectionp);
 /* The client is gone: closes the device. Nobody waits for that client any more. */
 void uvf_connection_close(struct uvf_connection *connection);
