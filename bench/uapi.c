@@ -171,10 +171,35 @@ static int bar_write(struct uvf_device *dev, uint32_t index, uint64_t offset, co
 	return 0;
 }
 
+static int reset(struct uvf_device *dev, enum uvf_reset kind)
+{
+	return 0;
+}
+
+static int save(struct uvf_device *dev, struct uvf_state_writer *writer)
+{
+	return 0;
+}
+
+static int load(struct uvf_device *dev, struct uvf_state_reader *reader)
+{
+	return 0;
+}
+
+/* What can be mapped goes while the device's state is saved. */
 static struct uvf_device *device_new(bool mappable)
 {
-	static const struct uvf_pci_bar_area area = {0, PAGE};
-	static const struct uvf_device_ops ops;
+	static const struct uvf_pci_bar_area area = {0, PAGE, UVF_AREA_NOT_WHILE_SAVING};
+	static const struct uvf_device_ops ops = {.reset = reset};
+	static const char *const sections[] = {NULL};
+	static const struct uvf_migration_ops migration = {
+		.name = "bench",
+		.major = 1,
+		.sections = sections,
+		.save = save,
+		.load = load,
+		.save_early = save,
+	};
 	struct uvf_pci_description description = {
 		.vendor = 0x1234,
 		.device = 0x1234,
@@ -184,7 +209,8 @@ static struct uvf_device *device_new(bool mappable)
 			  .read = bar_read,
 			  .write = bar_write,
 			  .areas = &area,
-			  .area_count = mappable}},
+			  .area_count = mappable,
+			  .areas_change = mappable}},
 	};
 	struct uvf_device *dev;
 	struct uvf_error error = {""};
@@ -193,6 +219,8 @@ static struct uvf_device *device_new(bool mappable)
 		fprintf(stderr, "%s\n", error.text);
 		exit(1);
 	}
+	uvf_device_set_migration(dev, &migration);
+	uvf_device_set_remap_timeout(dev, 60000); /* a busy machine is no reason to end */
 	return dev;
 }
 

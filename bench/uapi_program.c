@@ -47,6 +47,14 @@ static int by_value(const void *a, const void *b)
 	return (first > second) - (first < second);
 }
 
+static void report(const char *what, uint64_t mappings, uint64_t *took, unsigned count,
+		   unsigned batch)
+{
+	qsort(took, count, sizeof(*took), by_value);
+	fprintf(results, "%s\t%llu\t%.3f\n", what, (unsigned long long)mappings,
+		(double)took[count / 2] / batch);
+}
+
 /* The median of @count calls of @fn, of @batch each. */
 static void measure(const char *what, uint64_t mappings, void (*fn)(void *), void *opaque,
 		    unsigned count, unsigned batch)
@@ -60,9 +68,7 @@ static void measure(const char *what, uint64_t mappings, void (*fn)(void *), voi
 			fn(opaque);
 		took[i] = now_ns() - begun;
 	}
-	qsort(took, count, sizeof(*took), by_value);
-	fprintf(results, "%s\t%llu\t%.3f\n", what, (unsigned long long)mappings,
-		(double)took[count / 2] / batch);
+	report(what, mappings, took, count, batch);
 	free(took);
 }
 
@@ -168,6 +174,64 @@ static void write_mapped(void *opaque)
 	*(volatile uint32_t *)opaque = 0;
 }
 
+/* ---- Areas that go ---- */
+
+static void set_state(const struct device *device, uint32_t state)
+{
+	struct { /* struct vfio_device_feature with its data */
+		uint32_t argsz, flags;
+		struct vfio_device_feature_mig_state state;
+	} feature = {
+		.argsz = sizeof(feature),
+		.flags = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE,
+		.state = {.device_state = state},
+	};
+
+	check(ioctl(device->fd, VFIO_DEVICE_FEATURE, &feature), "MIG_DEVICE_STATE");
+	if (feature.state.data_fd >= 0)
+		close(feature.state.data_fd);
+}
+
+/* The median way to PRE_COPY: with what is mapped at the time. */
+static void measure_pre_copy(const char *what, const struct device *device, void *area)
+{
+	enum { COUNT = 301 };
+	static uint64_t took[COUNT];
+
+	for (unsigned i = 0; i < COUNT; i++) {
+		uint64_t begun = now_ns();
+
+		set_state(device, VFIO_DEVICE_STATE_PRE_COPY);
+		took[i] = now_ns() - begun;
+		set_state(device, VFIO_DEVICE_STATE_RUNNING);
+		/* Until it is there again. */
+		for (unsigned quick = 0; area && quick < 8; quick++) {
+			begun = now_ns();
+			read_mapped(area);
+			if (now_ns() - begun > 4000)
+				quick = 0;
+		}
+	}
+	report(what, 0, took, COUNT, 1);
+}
+
+static void measure_areas(const struct device *device)
+{
+	void *area;
+
+	measure_pre_copy("PRE_COPY, nothing mapped", device, NULL);
+	area = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, device->fd, 0);
+	check(area == MAP_FAILED ? -1 : 0, "mmap of an area");
+	measure_pre_copy("PRE_COPY, a mapping is taken away", device, area);
+	set_state(device, VFIO_DEVICE_STATE_PRE_COPY);
+	measure("trapped read of an area that is away", 0, read_mapped, area, 5001, 1);
+	set_state(device, VFIO_DEVICE_STATE_RUNNING);
+	measure("read of a mapped area that is back", 0, read_mapped, area, 1001, 10000);
+	munmap(area, PAGE);
+}
+
+/* ---- DMA ---- */
+
 struct mapper {
 	int container;
 	struct vfio_iommu_type1_dma_map map;
@@ -236,6 +300,7 @@ static void drive(char **arguments)
 	measure("trapped read of 4 bytes of config", 0, read_config, &trapping, 20001, 1);
 	measure("trapped write of 1 byte of config", 0, write_config, &trapping, 20001, 1);
 	measure("VFIO_DEVICE_GET_INFO", 0, get_info, &trapping, 20001, 1);
+	measure_areas(&native);
 	area = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, native.fd, 0);
 	check(area == MAP_FAILED ? -1 : 0, "mmap of an area");
 	measure("read of a mapped area, 4 bytes", 0, read_mapped, area, 101, 100000);
