@@ -57,18 +57,20 @@ class VirtioDisk(Device):
 class Devices:
     """
     An NVMe disk in FILE and a DMA engine, as vfio-pci finds them BY "host" or "iommufd". CHAINED:
-    the disk is in a process of its own, behind a socket. The rest is as a Place has it.
+    the disk is in a process of its own, behind a socket. DISK: more options of the disk. The rest is
+    as a Place has it.
     """
 
-    def __init__(self, file, by="host", chained=False, properties=(), **options):
+    def __init__(self, file, by="host", chained=False, properties=(), disk=(), **options):
         self.file = file
+        self.disk = list(disk)
         self.by = by
         self.chained = chained
         self.properties = properties
         self.options = options
 
     def __call__(self, incoming):
-        disk = Nvme(self.file, options=["incoming=on"] if incoming else [])
+        disk = Nvme(self.file, options=self.disk + (["incoming=on"] if incoming else []))
         spec = f"vfio-user,socket={disk.socket}" if self.chained else None
         engine = Offered(Ioat(), self.by, properties=self.properties)
         engine.channels = engine.device.channels

@@ -89,6 +89,13 @@ def goes_with_an_older_qemu(moving):
     show(f"an older QEMU, {passes}", downtimes)
 
 
+def goes_with_trapped_doorbells(moving):
+    """QEMU has them mapped, and doesn't know that they are taken away while the state is saved."""
+    downtimes = moving.move(SOME_MOVES)
+    passes = moving.end()
+    show(f"the doorbells trapped while saving, {passes}", downtimes)
+
+
 @contextlib.contextmanager
 def nothing():
     needs_a_device_process()
@@ -99,5 +106,6 @@ GROUPS = [
     (moving(), [goes_back_and_forth]),
     (nothing, [goes_without_the_devices]),
     (moving(chained=True), [goes_with_its_process]),
+    (moving(disk=["poll=on", "doorbells=trapped-while-saving"]), [goes_with_trapped_doorbells]),
     (moving(program="GUEST_STABLE_QEMU"), [goes_with_an_older_qemu]),
 ]
