@@ -58,17 +58,20 @@ void uvf_state_writer_free(struct uvf_state_writer *writer);
 
 struct uvf_section {
 	struct uvf_section_header header;
-	uint8_t *bytes;
-	bool placed; /* `bytes` is the device's */
-	struct uvf_section *next;
+	uint8_t *bytes;	   /* NULL: nobody here knows it, and it is left out */
+	bool placed;	   /* `bytes` is the device's */
+	uint32_t checksum; /* of what came, where it is left out */
 };
+
+/* That are kept until the end, of one stream. */
+#define UVF_SECTIONS_MAX 65536u
 
 struct uvf_state_reader {
 	/* Who may write what: set before the first byte. */
 	const char *model;
 	uint16_t major;
 	const char *const *names; /* of the sections that are known; ends with NULL */
-	size_t max;		  /* of all sections' bytes */
+	size_t max;		  /* of what is kept */
 	/* As its namesake in struct uvf_migration_ops; or NULL. */
 	void *(*place)(struct uvf_device *dev, const char *section, uint32_t instance,
 		       uint64_t size);
@@ -82,8 +85,9 @@ struct uvf_state_reader {
 	size_t part_size;
 	struct uvf_section *filling; /* a section whose bytes are coming */
 	size_t filled;
-	size_t total;
-	struct uvf_section *sections;
+	size_t total; /* memory for `sections`, with what each costs */
+	size_t count;
+	void *sections; /* a tree of tsearch(3): a client chooses how many, and in which order */
 };
 
 /*

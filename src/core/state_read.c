@@ -7,11 +7,14 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
 
 #define FORMAT_MAJOR 1
+/* What a section costs beside its bytes: itself, a place in the tree, and what malloc() adds. */
+#define SECTION_OVERHEAD (sizeof(struct uvf_section) + 128)
 
 static bool checksum_is(uint32_t expected, const void *bytes, size_t size)
 {
@@ -51,36 +54,52 @@ static bool is_known(const struct uvf_state_reader *reader, const char *name)
 	return false;
 }
 
+static int compare(const void *a, const void *b)
+{
+	const struct uvf_section_header *one = &((const struct uvf_section *)a)->header;
+	const struct uvf_section_header *other = &((const struct uvf_section *)b)->header;
+	uint32_t instance = le32toh(one->instance), others = le32toh(other->instance);
+	int order = strcmp(one->name, other->name);
+
+	return order ? order : (instance > others) - (instance < others);
+}
+
 static struct uvf_section *find(const struct uvf_state_reader *reader, const char *name,
 				uint32_t instance)
 {
-	struct uvf_section *section = reader->sections;
+	struct uvf_section key = {.header.instance = htole32(instance)};
+	struct uvf_section *const *found;
 
-	while (section && (strcmp(section->header.name, name) ||
-			   le32toh(section->header.instance) != instance))
-		section = section->next;
-	return section;
+	memcpy(key.header.name, name, strnlen(name, sizeof(key.header.name) - 1));
+	found = tfind(&key, &reader->sections, compare);
+	return found ? *found : NULL;
 }
 
-static void section_free(struct uvf_section *section)
+static void section_free(void *opaque)
 {
+	struct uvf_section *section = opaque;
+
 	if (section && !section->placed)
 		free(section->bytes);
 	free(section);
 }
 
+/* What one costs that is kept; its length was checked. */
+static size_t cost_of(const struct uvf_section *section)
+{
+	return SECTION_OVERHEAD + le64toh(section->header.length);
+}
+
 /* A section that comes again takes the place of what was there. */
 static void replace(struct uvf_state_reader *reader, const struct uvf_section_header *header)
 {
-	struct uvf_section **at = &reader->sections;
 	struct uvf_section *old = find(reader, header->name, le32toh(header->instance));
 
 	if (!old)
 		return;
-	while (*at != old)
-		at = &(*at)->next;
-	*at = old->next;
-	reader->total -= le64toh(old->header.length);
+	tdelete(old, &reader->sections, compare);
+	reader->total -= cost_of(old);
+	reader->count--;
 	section_free(old);
 }
 
@@ -94,7 +113,9 @@ static struct uvf_section *section_new(const struct uvf_state_reader *reader,
 	if (!section)
 		return NULL;
 	section->header = *header;
-	if (reader->place && is_known(reader, header->name))
+	if (!is_known(reader, header->name))
+		return section;
+	if (reader->place)
 		section->bytes =
 			reader->place(reader->dev, header->name, le32toh(header->instance), length);
 	section->placed = section->bytes;
@@ -104,6 +125,11 @@ static struct uvf_section *section_new(const struct uvf_state_reader *reader,
 		return section;
 	free(section);
 	return NULL;
+}
+
+static bool is_kept(const struct uvf_section *section)
+{
+	return section->bytes && !section->placed;
 }
 
 static int take_section_header(struct uvf_state_reader *reader)
@@ -127,36 +153,51 @@ static int take_section_header(struct uvf_state_reader *reader)
 		return uvf_fail(&reader->error, -EINVAL, "section '%s' is not known here",
 				header.name);
 	replace(reader, &header);
-	if (length > reader->max || reader->total > reader->max - length)
+	if (length > reader->max || reader->max - length < SECTION_OVERHEAD ||
+	    reader->total > reader->max - length - SECTION_OVERHEAD)
 		return uvf_fail(&reader->error, -ENOSPC, "section '%s' is too large", header.name);
 	section = section_new(reader, &header);
 	if (!section)
 		return -ENOMEM;
-	if (!section->placed)
-		reader->total += length;
+	if (is_kept(section)) {
+		if (reader->count == UVF_SECTIONS_MAX) {
+			section_free(section);
+			return uvf_fail(&reader->error, -ENOSPC, "it has more than %u sections",
+					UVF_SECTIONS_MAX);
+		}
+		reader->total += cost_of(section);
+		reader->count++;
+	}
 	reader->filling = section;
 	reader->filled = 0;
 	return 0;
 }
 
+static bool content_is_whole(const struct uvf_section *section)
+{
+	if (!section->bytes)
+		return le32toh(section->header.content_checksum) == section->checksum;
+	return checksum_is(section->header.content_checksum, section->bytes,
+			   le64toh(section->header.length));
+}
+
 static int section_is_full(struct uvf_state_reader *reader)
 {
 	struct uvf_section *section = reader->filling;
+	int ret = 0;
 
 	reader->filling = NULL;
-	if (!checksum_is(section->header.content_checksum, section->bytes,
-			 le64toh(section->header.length))) {
-		uvf_fail(&reader->error, -EINVAL, "section '%s' was changed", section->header.name);
-		section_free(section);
-		return -EINVAL;
-	}
-	if (section->placed) {
-		section_free(section);
+	if (!content_is_whole(section))
+		ret = uvf_fail(&reader->error, -EINVAL, "section '%s' was changed",
+			       section->header.name);
+	else if (!is_kept(section))
+		;
+	else if (tsearch(section, &reader->sections, compare))
 		return 0;
-	}
-	section->next = reader->sections;
-	reader->sections = section;
-	return 0;
+	else
+		ret = -ENOMEM;
+	section_free(section);
+	return ret;
 }
 
 /* Bytes into what is being filled; returns how many. */
@@ -165,6 +206,20 @@ static size_t fill(void *to, size_t have, size_t want, const uint8_t *bytes, siz
 	if (size > want - have)
 		size = want - have;
 	memcpy((uint8_t *)to + have, bytes, size);
+	return size;
+}
+
+/* The same for a section; one that is left out is only checked. */
+static size_t fill_section(const struct uvf_state_reader *reader, const uint8_t *bytes, size_t size)
+{
+	struct uvf_section *section = reader->filling;
+	size_t length = le64toh(section->header.length);
+
+	if (section->bytes)
+		return fill(section->bytes, reader->filled, length, bytes, size);
+	if (size > length - reader->filled)
+		size = length - reader->filled;
+	section->checksum = (uint32_t)crc32_z(section->checksum, bytes, size);
 	return size;
 }
 
@@ -178,7 +233,7 @@ static int feed_piece(struct uvf_state_reader *reader, const uint8_t *bytes, siz
 	if (reader->filling) {
 		size_t length = le64toh(reader->filling->header.length);
 
-		*used = fill(reader->filling->bytes, reader->filled, length, bytes, size);
+		*used = fill_section(reader, bytes, size);
 		reader->filled += *used;
 		return reader->filled == length ? section_is_full(reader) : 0;
 	}
@@ -217,12 +272,8 @@ int uvf_state_feed(struct uvf_state_reader *reader, const void *bytes, size_t si
 void uvf_state_reader_free(struct uvf_state_reader *reader)
 {
 	section_free(reader->filling);
-	while (reader->sections) {
-		struct uvf_section *next = reader->sections->next;
-
-		section_free(reader->sections);
-		reader->sections = next;
-	}
+	tdestroy(reader->sections, section_free);
+	reader->sections = NULL;
 	reader->filling = NULL;
 }
 

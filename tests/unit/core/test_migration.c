@@ -10,10 +10,12 @@
 
 #include <cmocka.h>
 
+#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 #include "core/core.h"
 #include "core/migration_state.h"
@@ -545,6 +547,111 @@ static void versions(void **state)
 	}
 }
 
+/* ---- Streams that would cost the reader more than it has ---- */
+
+static const uint8_t *header_of(const char *name, uint32_t instance, uint32_t flags,
+				const void *content, size_t length)
+{
+	static struct uvf_section_header header;
+
+	header = (struct uvf_section_header){
+		.instance = htole32(instance),
+		.flags = htole32(flags),
+		.length = htole64(length),
+		.content_checksum = htole32((uint32_t)crc32(0, content, (uInt)length)),
+	};
+	snprintf(header.name, sizeof(header.name), "%s", name);
+	header.checksum = htole32((uint32_t)crc32(0, (const uint8_t *)&header,
+						  offsetof(struct uvf_section_header, checksum)));
+	return (const uint8_t *)&header;
+}
+
+static void begin_stream(struct uvf_state_reader *reader)
+{
+	struct uvf_state_writer writer = {.max = sizeof(stream)};
+	size_t size;
+
+	assert_int_equal(uvf_state_begin(&writer, "counter", 3, 1), 0);
+	size = uvf_state_take(&writer, stream, sizeof(stream));
+	uvf_state_writer_free(&writer);
+	assert_int_equal(uvf_state_feed(reader, stream, size), 0);
+}
+
+/* Sections without content cost memory, and time, as well. */
+static void very_many_sections(void **state)
+{
+	struct uvf_state_reader reader = {
+		.model = "counter", .major = 3, .names = sections, .max = SIZE_MAX};
+	const void *bytes;
+	int ret = 0;
+
+	begin_stream(&reader);
+	for (uint32_t i = 0; i < UVF_SECTIONS_MAX; i++)
+		assert_int_equal(uvf_state_feed(&reader, header_of("early", i, 0, NULL, 0),
+						sizeof(reader.part)),
+				 0);
+	/* What comes again is not one more. */
+	assert_int_equal(
+		uvf_state_feed(&reader, header_of("early", 9, 0, NULL, 0), sizeof(reader.part)), 0);
+	assert_int_equal(uvf_state_read_bytes(&reader, "early", UVF_SECTIONS_MAX - 1, &bytes), 0);
+	assert_int_equal(uvf_state_read_bytes(&reader, "early", UVF_SECTIONS_MAX, &bytes), -ENOENT);
+	ret = uvf_state_feed(&reader, header_of("counter", 0, 0, NULL, 0), sizeof(reader.part));
+	assert_int_equal(ret, -ENOSPC);
+	assert_non_null(strstr(reader.error.text, "65536 sections"));
+	uvf_state_reader_free(&reader);
+}
+
+/* Each costs at least itself of what there may be. */
+static void sections_cost_more_than_their_content(void **state)
+{
+	struct uvf_state_reader reader = {
+		.model = "counter", .major = 3, .names = sections, .max = 64 << 10};
+	uint32_t count = 0;
+	int ret;
+
+	begin_stream(&reader);
+	do {
+		ret = uvf_state_feed(&reader, header_of("early", count, 0, NULL, 0),
+				     sizeof(reader.part));
+	} while (!ret && ++count < 4096);
+	assert_int_equal(ret, -ENOSPC);
+	assert_true(count > 100 && count < (64 << 10) / sizeof(struct uvf_section));
+	uvf_state_reader_free(&reader);
+}
+
+/* Of what nobody here knows nothing is kept; but it is checked. */
+static void what_is_left_out(void **state)
+{
+	struct uvf_state_reader reader = {
+		.model = "counter", .major = 3, .names = sections, .max = 4096};
+	uint8_t content[1000];
+	const void *bytes;
+
+	memset(content, 7, sizeof(content));
+	begin_stream(&reader);
+	for (uint32_t i = 0; i < 5000; i++) {
+		const uint8_t *header =
+			header_of("new", i, UVF_SECTION_OPTIONAL, content, sizeof(content));
+
+		assert_int_equal(uvf_state_feed(&reader, header, sizeof(reader.part)), 0);
+		assert_int_equal(uvf_state_feed(&reader, content, 300), 0);
+		assert_int_equal(uvf_state_feed(&reader, content, 700), 0);
+	}
+	assert_int_equal(reader.total, 0);
+	assert_int_equal(uvf_state_read_bytes(&reader, "new", 0, &bytes), -ENOENT);
+	assert_int_equal(
+		uvf_state_feed(&reader, header_of("counter", 0, 0, NULL, 0), sizeof(reader.part)),
+		0);
+	assert_int_equal(uvf_state_read_bytes(&reader, "counter", 0, &bytes), 0);
+	assert_int_equal(uvf_state_feed(&reader,
+					header_of("new", 0, UVF_SECTION_OPTIONAL, content, 10),
+					sizeof(reader.part)),
+			 0);
+	content[9] = 8;
+	assert_int_equal(uvf_state_feed(&reader, content, 10), -EINVAL);
+	uvf_state_reader_free(&reader);
+}
+
 static void refused_by_the_model(void **state)
 {
 	struct counter *source = a_full_one(), *destination = counter_new();
@@ -594,6 +701,9 @@ int main(void)
 		cmocka_unit_test(changed_or_cut),
 		cmocka_unit_test(more_after_the_end),
 		cmocka_unit_test(versions),
+		cmocka_unit_test(very_many_sections),
+		cmocka_unit_test(sections_cost_more_than_their_content),
+		cmocka_unit_test(what_is_left_out),
 		cmocka_unit_test(refused_by_the_model),
 		cmocka_unit_test(without_a_session),
 	};
