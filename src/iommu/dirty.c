@@ -83,6 +83,14 @@ int uvf_dirty_prepare(struct uvf_address_space *space, uvf_iova_t first, uvf_iov
 	return ret ? ret : uvf_page_set_prepare(&log->aside->pages, first >> shift, last >> shift);
 }
 
+void uvf_dirty_synchronize(struct uvf_address_space *space)
+{
+	struct uvf_grace grace = {0};
+
+	for (struct uvf_view *view = space->views; view; view = view->next)
+		uvf_readers_wait(&view->attachment->readers, &grace);
+}
+
 int uvf_dirty_start(struct uvf_address_space *space)
 {
 	struct uvf_dirty_log *log;
@@ -96,7 +104,7 @@ int uvf_dirty_start(struct uvf_address_space *space)
 			for (struct uvf_view *view = space->views; view; view = view->next)
 				uvf_view_set_logging(view, true);
 			/* Transfers that began without it are not in the log, but have ended. */
-			uvf_space_synchronize(space);
+			uvf_dirty_synchronize(space);
 		}
 	}
 	pthread_mutex_unlock(&space->lock);
@@ -113,7 +121,7 @@ void uvf_dirty_stop(struct uvf_address_space *space)
 		atomic_store_explicit(&space->log, NULL, memory_order_release);
 		for (struct uvf_view *view = space->views; view; view = view->next)
 			uvf_view_set_logging(view, false);
-		uvf_space_synchronize(space);
+		uvf_dirty_synchronize(space);
 	}
 	pthread_mutex_unlock(&space->lock);
 	uvf_dirty_log_free(log);

@@ -51,6 +51,11 @@ static inline void uvf_dirty_log_add(struct uvf_dirty_log *log, uvf_iova_t iova,
 
 /* With the space's lock held: a view begins, or ends, to write to the space's log. */
 void uvf_view_set_logging(struct uvf_view *view, bool logging);
+/*
+ * With the space's lock held: waits for all who could have the log that was there before. Not only
+ * transfers: pins are given up, and marked, through views that aren't active any more, too.
+ */
+void uvf_dirty_synchronize(struct uvf_address_space *space);
 /* With the space's lock held: writes to [first, last] will find room in the log. -ENOMEM. */
 int uvf_dirty_prepare(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last);
 /* With the space's lock held: [first, last] was unmapped. */

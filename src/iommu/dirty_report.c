@@ -242,7 +242,7 @@ static void report_space(struct report *report, struct uvf_address_space *space,
 		report->bitmap = NULL;
 	divert(&space->log, log, how);
 	/* Before: whoever writes to the log has ended. */
-	uvf_space_synchronize(space);
+	uvf_dirty_synchronize(space);
 	/* A pin that goes now is in a log before it goes. */
 	uvf_pins_for_each(&space->pins, report->iova, report->last, report_pin, report);
 	report_log(report, log, how);
@@ -250,7 +250,7 @@ static void report_space(struct report *report, struct uvf_address_space *space,
 		report_mappings(report, space);
 	divert_back(&space->log, log, how);
 	/* After: what they wrote there can be seen. */
-	uvf_space_synchronize(space);
+	uvf_dirty_synchronize(space);
 	collect(log);
 }
 

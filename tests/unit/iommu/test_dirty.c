@@ -13,12 +13,15 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "iommu/iommu.h"
+#include "iommu/space.h"
 
 #include <uvfio/dirty.h>
 
@@ -593,6 +596,74 @@ static void nothing_is_missed(void **state)
 	free(race);
 }
 
+/* ---- Who gives up a pin through a view that isn't active ---- */
+
+struct unpinner {
+	struct uvf_attachment *attachment;
+	sem_t inside;
+	atomic_bool leaves;
+};
+
+/* Inside a section, as uvf_attachment_unpin() is while it has the log. */
+static void *be_inside(void *opaque)
+{
+	struct unpinner *unpinner = opaque;
+	struct uvf_reading reading = uvf_readers_enter(&unpinner->attachment->readers);
+
+	sem_post(&unpinner->inside);
+	usleep(50000);
+	atomic_store(&unpinner->leaves, true);
+	uvf_readers_exit(reading);
+	return NULL;
+}
+
+static void stop(struct uvf_address_space *space)
+{
+	uvf_dirty_stop(space);
+}
+
+static void start(struct uvf_address_space *space)
+{
+	assert_int_equal(uvf_dirty_start(space), 0);
+}
+
+static void report(struct uvf_address_space *space)
+{
+	uint64_t bitmap = 0;
+
+	assert_int_equal(uvf_dirty_report(space, BASE, PAGE, PAGE, 0, &bitmap, 8), 0);
+}
+
+/* The log isn't changed, and above all not freed, under who may be writing to it. */
+static void waits_for_those_without_bus_mastering(void **state)
+{
+	static void (*const changes[])(struct uvf_address_space *) = {start, report, stop};
+	struct world world;
+	struct uvf_pin pin;
+	struct iovec iov;
+
+	world_begin(&world);
+	map_block(&world, 0);
+	assert_int_equal(
+		uvf_attachment_pin(world.attachment, BASE, PAGE, UVF_PROT_WRITE, &pin, &iov, 1), 1);
+	uvf_attachment_enable(world.attachment, false);
+	for (unsigned i = 0; i < 3; i++) {
+		struct unpinner unpinner = {.attachment = world.attachment};
+		pthread_t thread;
+
+		assert_int_equal(sem_init(&unpinner.inside, 0, 0), 0);
+		assert_int_equal(pthread_create(&thread, NULL, be_inside, &unpinner), 0);
+		while (sem_wait(&unpinner.inside))
+			;
+		changes[i](world.space);
+		assert_true(atomic_load(&unpinner.leaves));
+		pthread_join(thread, NULL);
+		sem_destroy(&unpinner.inside);
+	}
+	uvf_attachment_unpin(&pin);
+	world_end(&world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -602,6 +673,7 @@ int main(void)
 		cmocka_unit_test(is_exact),
 		cmocka_unit_test(own_log),
 		cmocka_unit_test(nothing_is_missed),
+		cmocka_unit_test(waits_for_those_without_bus_mastering),
 		cmocka_unit_test(huge_bits_are_put_back),
 		cmocka_unit_test(huge_bits_are_put_back_in_an_own_log),
 	};
