@@ -132,22 +132,6 @@ bool uvf_dirty_is_on(struct uvf_address_space *space)
 	return atomic_load_explicit(&space->log, memory_order_acquire) != NULL;
 }
 
-/* Nobody has it mapped any more. */
-static void forget_pages(void *opaque, uint64_t page, const uint64_t *bits, size_t count)
-{
-}
-
-void uvf_dirty_forget(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last)
-{
-	struct uvf_dirty_log *log = atomic_load_explicit(&space->log, memory_order_relaxed);
-
-	if (!log)
-		return;
-	uvf_page_set_take(&log->pages, first >> log->pages.page_shift,
-			  last >> log->pages.page_shift, UVF_PAGE_CLEAR, forget_pages, NULL);
-	uvf_owed_remove(&log->owed, first, last);
-}
-
 /* ---- An attachment's own log ---- */
 
 int uvf_attachment_log_start(struct uvf_attachment *attachment, uint64_t granule)

@@ -19,6 +19,7 @@
 #include "iommu/scope.h"
 
 struct uvf_attachment;
+struct uvf_dirty_report; /* dirty_report.c */
 struct uvf_view;
 
 struct uvf_dirty_log {
@@ -58,8 +59,12 @@ void uvf_view_set_logging(struct uvf_view *view, bool logging);
 void uvf_dirty_synchronize(struct uvf_address_space *space);
 /* With the space's lock held: writes to [first, last] will find room in the log. -ENOMEM. */
 int uvf_dirty_prepare(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last);
-/* With the space's lock held: [first, last] was unmapped. */
-void uvf_dirty_forget(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last);
+/*
+ * With the space's lock held: what was mapped in [first, last] has gone, and can't come back yet.
+ * What the log has there is told to @report (NULL: to nobody).
+ */
+void uvf_dirty_forget(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last,
+		      const struct uvf_dirty_report *report);
 
 /* Whether all of it is there already; false where that isn't known at once. */
 static inline bool uvf_dirty_log_has(struct uvf_dirty_log *log, uvf_iova_t iova, uvf_iova_t last)

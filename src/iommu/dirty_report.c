@@ -19,7 +19,7 @@ uint64_t uvf_dirty_bitmap_size(uint64_t size, uint64_t page_size)
 }
 
 /* A bitmap that is being written: where its first bit is, and how much one stands for. */
-struct report {
+struct uvf_dirty_report {
 	uint64_t *bitmap; /* NULL: nobody is told */
 	uvf_iova_t iova, last;
 	unsigned shift;	    /* of a bit's size */
@@ -37,7 +37,7 @@ static void set_bits(uint64_t *bitmap, uint64_t first, uint64_t last)
 }
 
 /* [first, last] is dirty, as far as it is in the report. */
-static void report_range(const struct report *report, uvf_iova_t first, uvf_iova_t last)
+static void report_range(const struct uvf_dirty_report *report, uvf_iova_t first, uvf_iova_t last)
 {
 	if (!report->bitmap || first > report->last || last < report->iova)
 		return;
@@ -49,7 +49,7 @@ static void report_range(const struct report *report, uvf_iova_t first, uvf_iova
 		 (last - report->iova) >> report->shift);
 }
 
-static void report_word(const struct report *report, uint64_t page, uint64_t bits)
+static void report_word(const struct uvf_dirty_report *report, uint64_t page, uint64_t bits)
 {
 	uint64_t first = report->iova >> report->shift, at;
 	unsigned shift;
@@ -69,7 +69,7 @@ static void report_word(const struct report *report, uint64_t page, uint64_t bit
 /* Pages of the log, when pages and bits are as large as each other and begin alike. */
 static void report_words(void *opaque, uint64_t page, const uint64_t *bits, size_t count)
 {
-	const struct report *report = opaque;
+	const struct uvf_dirty_report *report = opaque;
 	uint64_t first = report->iova >> report->shift;
 	uint64_t *to = report->bitmap;
 
@@ -88,7 +88,7 @@ static void report_words(void *opaque, uint64_t page, const uint64_t *bits, size
 
 static void report_pages(void *opaque, uint64_t page, const uint64_t *words, size_t count)
 {
-	const struct report *report = opaque;
+	const struct uvf_dirty_report *report = opaque;
 
 	for (size_t i = 0; i < count; i++)
 		for (uint64_t bits = words[i]; bits; bits &= bits - 1) {
@@ -107,7 +107,7 @@ static bool report_pin(void *opaque, const struct uvf_pin *pin)
 }
 
 /* With the space's lock held: all that is mapped for writing. */
-static void report_mappings(const struct report *report, struct uvf_address_space *space)
+static void report_mappings(const struct uvf_dirty_report *report, struct uvf_address_space *space)
 {
 	struct uvf_interval interval;
 	uint64_t next = report->iova;
@@ -135,29 +135,52 @@ static void take_range(struct uvf_dirty_log *log, uvf_iova_t first, uvf_iova_t l
 		log->last = first - 1;
 }
 
-static void report_owed(const struct report *report, struct uvf_owed *owed, enum uvf_page_take how)
+static void report_owed(const struct uvf_dirty_report *report, struct uvf_owed *owed,
+			uvf_iova_t first, uvf_iova_t last, enum uvf_page_take how)
 {
-	for (size_t i = uvf_owed_find(owed, report->iova);
-	     i < owed->count && owed->range[i].first <= report->last; i++)
-		report_range(report, owed->range[i].first, owed->range[i].last);
+	for (size_t i = uvf_owed_find(owed, first); i < owed->count && owed->range[i].first <= last;
+	     i++) {
+		const struct uvf_iova_range *range = &owed->range[i];
+
+		report_range(report, range->first > first ? range->first : first,
+			     range->last < last ? range->last : last);
+	}
 	if (how != UVF_PAGE_KEEP)
-		uvf_owed_remove(owed, report->iova, report->last);
+		uvf_owed_remove(owed, first, last);
 }
 
-static void report_log(struct report *report, struct uvf_dirty_log *log, enum uvf_page_take how)
+/* What the log has of [first, last], which lies in the report. */
+static void report_log(struct uvf_dirty_report *report, struct uvf_dirty_log *log, uvf_iova_t first,
+		       uvf_iova_t last, enum uvf_page_take how)
 {
 	unsigned shift = log->pages.page_shift;
 	bool alike = report->shift == shift;
 
 	report->log_shift = shift;
-	uvf_page_set_take(&log->pages, report->iova >> shift, report->last >> shift, how,
+	uvf_page_set_take(&log->pages, first >> shift, last >> shift, how,
 			  alike ? report_words : report_pages, report);
-	report_owed(report, &log->owed, how);
-	if (!log->has_range)
+	report_owed(report, &log->owed, first, last, how);
+	if (!log->has_range || first > log->last || last < log->first)
 		return;
-	report_range(report, log->first, log->last);
+	report_range(report, first > log->first ? first : log->first,
+		     last < log->last ? last : log->last);
 	if (how != UVF_PAGE_KEEP)
-		take_range(log, report->iova, report->last);
+		take_range(log, first, last);
+}
+
+void uvf_dirty_forget(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last,
+		      const struct uvf_dirty_report *report)
+{
+	struct uvf_dirty_log *log = atomic_load_explicit(&space->log, memory_order_relaxed);
+	struct uvf_dirty_report to = {0};
+
+	if (!log)
+		return;
+	if (report)
+		to = *report;
+	else
+		to.shift = log->pages.page_shift;
+	report_log(&to, log, first, last, UVF_PAGE_CLEAR);
 }
 
 /*
@@ -165,8 +188,8 @@ static void report_log(struct report *report, struct uvf_dirty_log *log, enum uv
  * taken of it must stay for the rest. Nobody asks for that but tests, so the log is then left as it
  * is.
  */
-static enum uvf_page_take how_to_take(const struct report *report, const struct uvf_dirty_log *log,
-				      enum uvf_page_take how)
+static enum uvf_page_take how_to_take(const struct uvf_dirty_report *report,
+				      const struct uvf_dirty_log *log, enum uvf_page_take how)
 {
 	uint64_t granule = 1ULL << log->pages.page_shift;
 	bool cut = !uvf_is_aligned(report->iova, granule) || (report->last + 1) % granule;
@@ -208,10 +231,10 @@ static void collect(struct uvf_dirty_log *log)
 		atomic_store(&log->pages.lost, true);
 }
 
-static int report_init(struct report *report, uvf_iova_t iova, uint64_t size, uint64_t page_size,
-		       uint64_t *bitmap, uint64_t bitmap_size)
+static int report_init(struct uvf_dirty_report *report, uvf_iova_t iova, uint64_t size,
+		       uint64_t page_size, uint64_t *bitmap, uint64_t bitmap_size)
 {
-	*report = (struct report){.bitmap = bitmap, .iova = iova};
+	*report = (struct uvf_dirty_report){.bitmap = bitmap, .iova = iova};
 	if (!size || !uvf_is_power_of_two(page_size) || !uvf_is_aligned(iova | size, page_size))
 		return -EINVAL;
 	if (!uvf_range_last(iova, size, &report->last))
@@ -234,7 +257,7 @@ static bool is_hidden(struct uvf_address_space *space, uvf_iova_t iova, uint64_t
 }
 
 /* With the space's lock held, and its log on. @how: to keep what is reported, or to clear it. */
-static void report_space(struct report *report, struct uvf_address_space *space,
+static void report_space(struct uvf_dirty_report *report, struct uvf_address_space *space,
 			 struct uvf_dirty_log *log, enum uvf_page_take how)
 {
 	how = how_to_take(report, log, how);
@@ -245,7 +268,7 @@ static void report_space(struct report *report, struct uvf_address_space *space,
 	uvf_dirty_synchronize(space);
 	/* A pin that goes now is in a log before it goes. */
 	uvf_pins_for_each(&space->pins, report->iova, report->last, report_pin, report);
-	report_log(report, log, how);
+	report_log(report, log, report->iova, report->last, how);
 	if (uvf_dirty_wide(space) || atomic_load_explicit(&log->pages.lost, memory_order_acquire))
 		report_mappings(report, space);
 	divert_back(&space->log, log, how);
@@ -258,7 +281,7 @@ int uvf_dirty_report(struct uvf_address_space *space, uvf_iova_t iova, uint64_t 
 		     uint64_t page_size, unsigned flags, uint64_t *bitmap, uint64_t bitmap_size)
 {
 	struct uvf_dirty_log *log;
-	struct report report;
+	struct uvf_dirty_report report;
 	int ret = report_init(&report, iova, size, page_size, bitmap, bitmap_size);
 
 	if (ret)
@@ -317,7 +340,7 @@ int uvf_unmap_dirty(struct uvf_address_space *space, uvf_iova_t iova, uint64_t s
 		    uint64_t *unmapped, uint64_t page_size, uint64_t *bitmap, uint64_t bitmap_size)
 {
 	struct uvf_dirty_log *log;
-	struct report report;
+	struct uvf_dirty_report report;
 	int ret = report_init(&report, iova, size, page_size, bitmap, bitmap_size);
 
 	if (ret)
@@ -329,13 +352,8 @@ int uvf_unmap_dirty(struct uvf_address_space *space, uvf_iova_t iova, uint64_t s
 	/* Now: the mappings and pins are not there afterwards. */
 	else if (!(ret = uvf_unmap_check(space, iova, report.last)))
 		report_space(&report, space, log, UVF_PAGE_KEEP);
-	if (!ret) {
-		uvf_unmap_locked(space, iova, report.last, unmapped);
-		/* It was unlocked meanwhile. */
-		log = atomic_load_explicit(&space->log, memory_order_relaxed);
-		if (log)
-			report_log(&report, log, how_to_take(&report, log, UVF_PAGE_CLEAR));
-	}
+	if (!ret)
+		uvf_unmap_locked(space, iova, report.last, unmapped, &report);
 	pthread_mutex_unlock(&space->lock);
 	return ret;
 }
@@ -344,7 +362,7 @@ int uvf_unmap_dirty(struct uvf_address_space *space, uvf_iova_t iova, uint64_t s
 
 /* The pins of one attachment. */
 struct own_pins {
-	struct report *report;
+	struct uvf_dirty_report *report;
 	const struct uvf_attachment *attachment;
 };
 
@@ -357,7 +375,7 @@ static bool report_own_pin(void *opaque, const struct uvf_pin *pin)
 }
 
 /* With the attachment's lock held: nothing else is in its address space's view's place. */
-static void report_own(struct report *report, struct uvf_attachment *attachment,
+static void report_own(struct uvf_dirty_report *report, struct uvf_attachment *attachment,
 		       struct uvf_dirty_log *log)
 {
 	enum uvf_page_take how = how_to_take(report, log, UVF_PAGE_CLEAR_ALONE);
@@ -369,7 +387,7 @@ static void report_own(struct report *report, struct uvf_attachment *attachment,
 	if (attachment->view)
 		uvf_pins_for_each(&attachment->view->space->pins, report->iova, report->last,
 				  report_own_pin, &own);
-	report_log(report, log, how);
+	report_log(report, log, report->iova, report->last, how);
 	/* A page for which there was no memory to log it: any can be it. */
 	if (atomic_load_explicit(&log->pages.lost, memory_order_acquire))
 		report_range(report, report->iova, report->last);
@@ -382,7 +400,7 @@ int uvf_attachment_log_report(struct uvf_attachment *attachment, uvf_iova_t iova
 			      uint64_t page_size, uint64_t *bitmap, uint64_t bitmap_size)
 {
 	struct uvf_dirty_log *log;
-	struct report report;
+	struct uvf_dirty_report report;
 	int ret = report_init(&report, iova, size, page_size, bitmap, bitmap_size);
 
 	if (ret)

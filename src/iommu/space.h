@@ -134,9 +134,12 @@ void uvf_space_end_going(struct uvf_address_space *space, const struct uvf_going
 void uvf_space_tell_attachments(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last);
 /* With the lock held: settles [first, last]; -EINVAL where it cuts a mapping. */
 int uvf_unmap_check(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last);
-/* With the lock held, which it drops meanwhile, after uvf_unmap_check(). */
+/*
+ * With the lock held, which it drops meanwhile, after uvf_unmap_check(). What the log has of it
+ * goes to @report, which can be NULL.
+ */
 void uvf_unmap_locked(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last,
-		      uint64_t *unmapped);
+		      uint64_t *unmapped, const struct uvf_dirty_report *report);
 /*
  * With the lock held: takes and counts what a mapping with the bounds of @interval needs of
  * @memory, and fills in the rest of it. uvf_space_drop() gives it back. Errors: those of windows.

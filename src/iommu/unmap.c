@@ -8,7 +8,8 @@
  * 3. The attachments are told, so that they give up pins that they hold for long. After the grace
  *    period, because a pin made after an attachment was told would stay for ever.
  * 4. Pins that are left are waited for.
- * 5. Listeners are told, windows are given back, and the range isn't going any more.
+ * 5. Listeners are told, windows are given back, the dirty log forgets the range, and it isn't
+ *    going any more.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -93,7 +94,8 @@ void uvf_space_end_going(struct uvf_address_space *space, const struct uvf_going
 }
 
 /* With the lock held, which it drops meanwhile. @gone has left the map. */
-static void finish(struct uvf_address_space *space, const struct uvf_interval *gone, size_t count)
+static void finish(struct uvf_address_space *space, const struct uvf_interval *gone, size_t count,
+		   const struct uvf_dirty_report *report)
 {
 	struct uvf_going going = {
 		.first = gone[0].first,
@@ -115,6 +117,8 @@ static void finish(struct uvf_address_space *space, const struct uvf_interval *g
 				told->unmap(told, gone[i].first, gone[i].last);
 		uvf_space_drop(space, &gone[i]);
 	}
+	/* As long as nobody can map there again: what is written then is not forgotten. */
+	uvf_dirty_forget(space, going.first, going.last, report);
 	uvf_space_end_going(space, &going);
 }
 
@@ -125,7 +129,7 @@ int uvf_unmap_check(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_
 }
 
 void uvf_unmap_locked(struct uvf_address_space *space, uvf_iova_t first, uvf_iova_t last,
-		      uint64_t *unmapped)
+		      uint64_t *unmapped, const struct uvf_dirty_report *report)
 {
 	struct uvf_interval few[SMALL_BATCH], *many = NULL, *batch = few;
 	size_t count, size = SMALL_BATCH;
@@ -134,7 +138,7 @@ void uvf_unmap_locked(struct uvf_address_space *space, uvf_iova_t first, uvf_iov
 	while ((count = uvf_interval_map_remove(&space->map, first, last, batch, size))) {
 		for (size_t i = 0; i < count; i++)
 			bytes += batch[i].last - batch[i].first + 1;
-		finish(space, batch, count);
+		finish(space, batch, count, report);
 		first = batch[count - 1].last;
 		if (first++ == last || count < size)
 			break;
@@ -164,10 +168,8 @@ int uvf_unmap(struct uvf_address_space *space, uvf_iova_t iova, uint64_t size, u
 	}
 	pthread_mutex_lock(&space->lock);
 	ret = uvf_unmap_check(space, iova, last);
-	if (!ret) {
-		uvf_unmap_locked(space, iova, last, unmapped);
-		uvf_dirty_forget(space, iova, last);
-	}
+	if (!ret)
+		uvf_unmap_locked(space, iova, last, unmapped, NULL);
 	pthread_mutex_unlock(&space->lock);
 	return ret;
 }

@@ -596,6 +596,51 @@ static void nothing_is_missed(void **state)
 	free(race);
 }
 
+/* ---- While an unmap is on ---- */
+
+static void map_and_write(void *opaque, uvf_iova_t first, uvf_iova_t last)
+{
+	struct world *world = opaque;
+
+	/* When it goes, too. */
+	if (world->mapped[1])
+		return;
+	map_block(world, 1);
+	assert_int_equal(uvf_attachment_write(world->attachment, BASE + BLOCK * PAGE, "x", 1), 0);
+}
+
+/* What is mapped in a hole meanwhile, and written there, is in the next report. */
+static void a_hole_that_is_filled(void **state)
+{
+	static const struct uvf_attachment_ops ops = {.unmap = map_and_write};
+
+	for (unsigned reported = 0; reported < 2; reported++) {
+		struct uvf_attachment *helper;
+		uint64_t bitmap[PAGES / 64] = {0}, again[PAGES / 64] = {0}, unmapped;
+		struct world world;
+		int ret;
+
+		world_begin(&world);
+		map_block(&world, 0);
+		assert_int_equal(uvf_attachment_new(&ops, &world, &helper), 0);
+		assert_int_equal(uvf_attachment_set(helper, world.space), 0);
+		assert_int_equal(uvf_dirty_start(world.space), 0);
+		assert_int_equal(uvf_attachment_write(world.attachment, BASE + PAGE, "x", 1), 0);
+		ret = reported ? uvf_unmap_dirty(world.space, BASE, PAGES * PAGE, &unmapped, PAGE,
+						 bitmap, sizeof(bitmap))
+			       : uvf_unmap(world.space, BASE, PAGES * PAGE, &unmapped);
+		assert_int_equal(ret, 0);
+		assert_int_equal(unmapped, BLOCK * PAGE);
+		assert_int_equal(bitmap[0], reported ? 2 : 0);
+		assert_int_equal(uvf_dirty_report(world.space, BASE, PAGES * PAGE, PAGE, 0, again,
+						  sizeof(again)),
+				 0);
+		assert_int_equal(again[0], 1 << BLOCK);
+		uvf_attachment_free(helper);
+		world_end(&world);
+	}
+}
+
 /* ---- Who gives up a pin through a view that isn't active ---- */
 
 struct unpinner {
@@ -673,6 +718,7 @@ int main(void)
 		cmocka_unit_test(is_exact),
 		cmocka_unit_test(own_log),
 		cmocka_unit_test(nothing_is_missed),
+		cmocka_unit_test(a_hole_that_is_filled),
 		cmocka_unit_test(waits_for_those_without_bus_mastering),
 		cmocka_unit_test(huge_bits_are_put_back),
 		cmocka_unit_test(huge_bits_are_put_back_in_an_own_log),
