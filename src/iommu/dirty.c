@@ -41,6 +41,19 @@ void uvf_dirty_log_add_pages(struct uvf_dirty_log *log, uint64_t page, uint64_t 
 	uvf_page_set_add_range(&log->pages, page, end);
 }
 
+void uvf_dirty_mark_late(struct uvf_address_space *space, uvf_iova_t iova, uvf_iova_t last)
+{
+	struct uvf_dirty_log *log;
+
+	if (!uvf_dirty_is_on(space))
+		return;
+	pthread_mutex_lock(&space->lock);
+	log = atomic_load_explicit(&space->log, memory_order_relaxed);
+	if (log)
+		uvf_dirty_log_add(log, iova, last);
+	pthread_mutex_unlock(&space->lock);
+}
+
 /* What a device may have written through a pin is in the log before the pin is gone. */
 void uvf_attachment_unpin(struct uvf_pin *pin)
 {

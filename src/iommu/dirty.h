@@ -50,6 +50,8 @@ static inline void uvf_dirty_log_add(struct uvf_dirty_log *log, uvf_iova_t iova,
 		uvf_dirty_log_add_pages(log, page, end);
 }
 
+/* [iova, last] was written by who may have no view of @space any more. With no lock. */
+void uvf_dirty_mark_late(struct uvf_address_space *space, uvf_iova_t iova, uvf_iova_t last);
 /* With the space's lock held: a view begins, or ends, to write to the space's log. */
 void uvf_view_set_logging(struct uvf_view *view, bool logging);
 /*

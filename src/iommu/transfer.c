@@ -19,21 +19,23 @@ static unsigned needed_prot(enum direction direction)
 	return direction == WRITE_MEMORY ? UVF_PROT_WRITE : UVF_PROT_READ;
 }
 
-/* What was written outside a section: logged if the address space is still the same. */
-static void mark_if_still(struct uvf_attachment *attachment, const struct uvf_view *view,
-			  uvf_iova_t iova, uvf_iova_t last)
+/* What was written outside a section, whatever has become of the view since. */
+static void mark_late(struct uvf_attachment *attachment, struct uvf_address_space *space,
+		      uvf_iova_t iova, uvf_iova_t last)
 {
 	struct uvf_reading reading = uvf_readers_enter(&attachment->readers);
-	struct uvf_view *active = atomic_load_explicit(&attachment->active, memory_order_acquire);
+	struct uvf_dirty_log *log = atomic_load_explicit(&attachment->log, memory_order_acquire);
 
-	if (active && active == view)
-		uvf_dirty_mark(active, iova, last);
+	if (log)
+		uvf_dirty_log_add(log, iova, last);
 	uvf_readers_exit(reading);
+	uvf_dirty_mark_late(space, iova, last);
 }
 
 /*
  * A transfer to memory that isn't mapped here. Called inside the section @reading, which it leaves:
  * the memory stays by a reference, and where the calls end by themselves a pin says that one is on.
+ * Where they don't, nobody waits: the view can go meanwhile, the address space can't.
  */
 static int transfer_by_call(struct uvf_attachment *attachment, struct uvf_view *view,
 			    struct uvf_reading reading, struct uvf_memory *memory,
@@ -45,6 +47,7 @@ static int transfer_by_call(struct uvf_attachment *attachment, struct uvf_view *
 		.last = iova + (size - 1),
 		.prot = needed_prot(direction),
 	};
+	struct uvf_address_space *space = uvf_address_space_get(view->space);
 	bool pinned = memory->kind->ends;
 	int result;
 
@@ -57,8 +60,9 @@ static int transfer_by_call(struct uvf_attachment *attachment, struct uvf_view *
 	if (pinned)
 		uvf_attachment_unpin(&pin);
 	else if (direction == WRITE_MEMORY)
-		mark_if_still(attachment, view, iova, pin.last);
+		mark_late(attachment, space, iova, pin.last);
 	uvf_memory_put(memory);
+	uvf_address_space_put(space);
 	return result;
 }
 

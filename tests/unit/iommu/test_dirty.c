@@ -596,6 +596,92 @@ static void nothing_is_missed(void **state)
 	free(race);
 }
 
+/* ---- While a write to memory elsewhere is on ---- */
+
+struct elsewhere {
+	struct uvf_attachment *attachment;
+	struct uvf_address_space *space;
+	void (*meanwhile)(struct elsewhere *elsewhere);
+};
+
+static int no_read(void *opaque, uint64_t offset, void *buf, size_t count)
+{
+	return -EIO;
+}
+
+static int slow_write(void *opaque, uint64_t offset, const void *buf, size_t count)
+{
+	struct elsewhere *elsewhere = opaque;
+
+	elsewhere->meanwhile(elsewhere);
+	return 0;
+}
+
+static void nothing(struct elsewhere *elsewhere)
+{
+}
+
+static void bus_mastering_ends(struct elsewhere *elsewhere)
+{
+	uvf_attachment_enable(elsewhere->attachment, false);
+}
+
+static void another_space(struct elsewhere *elsewhere)
+{
+	struct uvf_address_space *other;
+
+	assert_int_equal(uvf_address_space_new(NULL, &other), 0);
+	assert_int_equal(uvf_attachment_set(elsewhere->attachment, other), 0);
+	uvf_address_space_put(other);
+}
+
+static void the_same_again(struct elsewhere *elsewhere)
+{
+	assert_int_equal(uvf_attachment_set(elsewhere->attachment, elsewhere->space), 0);
+}
+
+static void logs_begin(struct elsewhere *elsewhere)
+{
+	uvf_dirty_stop(elsewhere->space);
+	assert_int_equal(uvf_dirty_start(elsewhere->space), 0);
+	uvf_attachment_log_stop(elsewhere->attachment);
+	assert_int_equal(uvf_attachment_log_start(elsewhere->attachment, PAGE), 0);
+}
+
+/* It is in the logs, whatever its driver does until it has ended. */
+static void a_write_that_takes_long(void **state)
+{
+	static const struct uvf_memory_remote_ops ops = {no_read, slow_write, NULL};
+	static void (*const meanwhile[])(struct elsewhere * elsewhere) = {
+		nothing, bus_mastering_ends, another_space, the_same_again, logs_begin};
+
+	for (unsigned i = 0; i < sizeof(meanwhile) / sizeof(meanwhile[0]); i++) {
+		struct elsewhere elsewhere = {.meanwhile = meanwhile[i]};
+		uint64_t bitmap = 0, own = 0;
+		struct uvf_memory *memory;
+
+		assert_int_equal(uvf_address_space_new(NULL, &elsewhere.space), 0);
+		assert_int_equal(uvf_memory_new_remote(&ops, &elsewhere, &memory), 0);
+		assert_int_equal(uvf_map(elsewhere.space, 0, 8 * PAGE, UVF_PROT_RW, memory, 0), 0);
+		assert_int_equal(uvf_attachment_new(&no_ops, NULL, &elsewhere.attachment), 0);
+		assert_int_equal(uvf_attachment_set(elsewhere.attachment, elsewhere.space), 0);
+		uvf_attachment_enable(elsewhere.attachment, true);
+		assert_int_equal(uvf_dirty_start(elsewhere.space), 0);
+		assert_int_equal(uvf_attachment_log_start(elsewhere.attachment, PAGE), 0);
+		assert_int_equal(uvf_attachment_write(elsewhere.attachment, 3 * PAGE, "x", 1), 0);
+		assert_int_equal(
+			uvf_dirty_report(elsewhere.space, 0, 8 * PAGE, PAGE, 0, &bitmap, 8), 0);
+		assert_int_equal(bitmap, 1 << 3);
+		assert_int_equal(
+			uvf_attachment_log_report(elsewhere.attachment, 0, 8 * PAGE, PAGE, &own, 8),
+			0);
+		assert_int_equal(own, 1 << 3);
+		uvf_attachment_free(elsewhere.attachment);
+		uvf_address_space_put(elsewhere.space);
+		uvf_memory_put(memory);
+	}
+}
+
 /* ---- While an unmap is on ---- */
 
 static void map_and_write(void *opaque, uvf_iova_t first, uvf_iova_t last)
@@ -718,6 +804,7 @@ int main(void)
 		cmocka_unit_test(is_exact),
 		cmocka_unit_test(own_log),
 		cmocka_unit_test(nothing_is_missed),
+		cmocka_unit_test(a_write_that_takes_long),
 		cmocka_unit_test(a_hole_that_is_filled),
 		cmocka_unit_test(waits_for_those_without_bus_mastering),
 		cmocka_unit_test(huge_bits_are_put_back),
