@@ -59,13 +59,14 @@ void uvf_attachment_set_silent(struct uvf_attachment *attachment, bool silent)
 	pthread_mutex_unlock(&attachment->lock);
 }
 
-void uvf_attachment_narrow(struct uvf_attachment *attachment)
+void uvf_view_narrow(struct uvf_view *view)
 {
+	struct uvf_attachment *attachment = view->attachment;
 	const struct uvf_group *group;
 
 	pthread_mutex_lock(&attachment->lock);
 	group = attachment->group;
-	if (!group || atomic_load(&group->count) == 1)
+	if (attachment->view == view && (!group || atomic_load(&group->count) == 1))
 		set_wide(attachment, false);
 	pthread_mutex_unlock(&attachment->lock);
 }

@@ -39,8 +39,11 @@ struct uvf_group {
 
 /* With the space's lock held: changes the count, and owes what is not told from now on. */
 void uvf_view_set_wide(struct uvf_view *view, bool wide);
-/* The device of @attachment, which is silent, has pinned. With no lock. */
-void uvf_attachment_narrow(struct uvf_attachment *attachment);
+/*
+ * The device of @view's attachment, which is silent, has pinned through it; the pin, which is still
+ * there, keeps it. Where it has another view by now, that one stays wide. With no lock.
+ */
+void uvf_view_narrow(struct uvf_view *view);
 
 /* Ranges in rising order that don't meet. All zero: none. */
 struct uvf_owed {

@@ -394,6 +394,6 @@ int uvf_attachment_pin(struct uvf_attachment *attachment, uvf_iova_t iova, size_
 	}
 	uvf_readers_exit(reading);
 	if (__builtin_expect(narrows, 0))
-		uvf_attachment_narrow(attachment);
+		uvf_view_narrow(view);
 	return result;
 }

@@ -167,6 +167,39 @@ static void narrows_by_its_first_pin(void **state)
 	uvf_attachment_free(attachment);
 }
 
+static void narrow_and_unpin(void *opaque, uvf_iova_t first, uvf_iova_t last)
+{
+	struct uvf_pin *pin = opaque;
+
+	if (!pin->prot)
+		return;
+	uvf_view_narrow(pin->owner);
+	uvf_attachment_unpin(pin);
+	pin->prot = 0;
+}
+
+/* It comes to the address space anew before its pin has narrowed: nothing is promised there. */
+static void narrows_too_late(void **state)
+{
+	static const struct uvf_attachment_ops ops = {.unmap = narrow_and_unpin};
+	struct world *world = *state;
+	struct uvf_attachment *attachment;
+	struct uvf_pin pin = {0};
+
+	assert_int_equal(uvf_attachment_new(&ops, &pin, &attachment), 0);
+	uvf_attachment_set_silent(attachment, true);
+	assert_int_equal(uvf_attachment_set(attachment, world->space), 0);
+	uvf_attachment_enable(attachment, true);
+	pin_page(attachment, 5, &pin);
+	assert_int_equal(uvf_dirty_wide(world->space), 0);
+	assert_int_equal(uvf_attachment_set(attachment, world->space), 0);
+	assert_int_equal(pin.prot, 0);
+	assert_int_equal(uvf_dirty_wide(world->space), 1);
+	assert_int_equal(report(world), ALL);
+	assert_int_equal(report(world), ALL);
+	uvf_attachment_free(attachment);
+}
+
 /* One that tells pins as ever: there is nothing to narrow. */
 static void a_telling_one_pins(void **state)
 {
@@ -456,11 +489,17 @@ static void nothing_is_missed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(comes_and_goes),		TEST(moves_to_another),
-		TEST(narrows_by_its_first_pin), TEST(a_telling_one_pins),
-		TEST(only_alone_in_its_group),	TEST(a_mixed_group),
-		TEST(owed_in_pieces),		cmocka_unit_test(owed_of_everything),
-		cmocka_unit_test(ranges),	TEST(nothing_is_missed),
+		TEST(comes_and_goes),
+		TEST(moves_to_another),
+		TEST(narrows_by_its_first_pin),
+		TEST(narrows_too_late),
+		TEST(a_telling_one_pins),
+		TEST(only_alone_in_its_group),
+		TEST(a_mixed_group),
+		TEST(owed_in_pieces),
+		cmocka_unit_test(owed_of_everything),
+		cmocka_unit_test(ranges),
+		TEST(nothing_is_missed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
