@@ -192,6 +192,46 @@ static void pending_messages_with_eventfds(void **state)
 	uvf_device_free(to);
 }
 
+/*
+ * A signal that nobody has read, as by a VMM that was told to stop meanwhile, comes once more on
+ * the other side; one that was read doesn't, and what is for the owner here has nothing to say
+ * there.
+ */
+static void messages_that_nobody_read(void **state)
+{
+	static uint8_t stream[65536];
+	struct model models[2];
+	struct uvf_device *from = migratable(&everything, &models[0]);
+	struct uvf_device *to = migratable(&everything, &models[1]);
+	int fds[4], far_fds[4], request, far_request;
+	size_t size;
+
+	bind_irqs(from, VFIO_PCI_MSIX_IRQ_INDEX, 4, fds);
+	bind_irqs(from, VFIO_PCI_REQ_IRQ_INDEX, 1, &request);
+	assert_true(uvf_pci_msi(from, 1));
+	assert_int_equal(signals(fds[1]), 1);
+	assert_true(uvf_pci_msi(from, 2));
+	uvf_irq_trigger(from, VFIO_PCI_REQ_IRQ_INDEX, 0);
+	size = save(from, stream, sizeof(stream));
+	bind_irqs(to, VFIO_PCI_MSIX_IRQ_INDEX, 4, far_fds);
+	bind_irqs(to, VFIO_PCI_REQ_IRQ_INDEX, 1, &far_request);
+	assert_int_equal(load(to, stream, size), 0);
+	assert_int_equal(signals(far_fds[1]), 0);
+	assert_int_equal(signals(far_fds[2]), 1);
+	assert_int_equal(signals(far_request), 0);
+
+	/* Who goes on where it was is told nothing twice. */
+	assert_int_equal(uvf_migration_set_state(from, VFIO_DEVICE_STATE_RUNNING), 0);
+	assert_int_equal(signals(fds[2]), 1);
+	assert_int_equal(signals(request), 1);
+	close_all(fds, 4);
+	close_all(far_fds, 4);
+	close(request);
+	close(far_request);
+	uvf_device_free(from);
+	uvf_device_free(to);
+}
+
 /* A device of another make doesn't take it, and says so when it is to run. */
 static void another_make(void **state)
 {
@@ -222,6 +262,7 @@ int main(void)
 		cmocka_unit_test(asserted_line),
 		cmocka_unit_test(asserted_line_with_eventfd),
 		cmocka_unit_test(pending_messages_with_eventfds),
+		cmocka_unit_test(messages_that_nobody_read),
 		cmocka_unit_test(another_make),
 	};
 
