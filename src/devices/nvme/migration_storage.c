@@ -23,6 +23,8 @@
 /* What one call of save_early() gives at most, and looks at. */
 #define EARLY_BYTES (256u << 10)
 #define EARLY_LOOKS (64u << 20)
+/* How long to wait for what began before it. */
+#define BEGIN_LIMIT_MS 1000
 
 static unsigned piece_shift(uint64_t size)
 {
@@ -110,7 +112,6 @@ static void copy_end(struct nvme_namespace *ns)
 	free(copy->buffer);
 	copy->wanted = copy->given = NULL;
 	copy->buffer = NULL;
-	uvf_page_set_destroy(&copy->changed);
 }
 
 static int copy_begin(struct nvme_namespace *ns)
@@ -217,12 +218,20 @@ static struct nvme_namespace *next_memory(const struct nvme *ctrl, const struct 
 	return NULL;
 }
 
-static void pass_all_pollers(struct nvme *ctrl)
+/*
+ * What they began before this has ended, where it is true. One that storage or the driver's memory
+ * holds up isn't waited for: registers answer meanwhile.
+ */
+static bool pass_all_pollers(struct nvme *ctrl)
 {
+	uint64_t until = nvme_now_ms() + BEGIN_LIMIT_MS;
+
 	for (unsigned i = 0; i < ctrl->poller_count; i++) {
-		nvme_poller_pause(&ctrl->pollers[i]);
+		if (!nvme_poller_pause_until(&ctrl->pollers[i], until))
+			return false;
 		nvme_poller_resume(&ctrl->pollers[i]);
 	}
+	return true;
 }
 
 static int begin_early(struct nvme *ctrl)
@@ -235,8 +244,9 @@ static int begin_early(struct nvme *ctrl)
 		atomic_store(&ns->copy.on, !ret);
 	}
 	ctrl->gives_early = true;
-	/* What began without it has ended. */
-	pass_all_pollers(ctrl);
+	/* What is written without being noted would be missed. */
+	if (!ret && next_memory(ctrl, NULL) && !pass_all_pollers(ctrl))
+		ret = -EBUSY;
 	return ret;
 }
 
@@ -245,11 +255,11 @@ void nvme_end_early(struct uvf_device *dev)
 	struct nvme_namespace *ns;
 	struct nvme *ctrl = uvf_device_opaque(dev);
 
-	for (ns = next_memory(ctrl, NULL); ns; ns = next_memory(ctrl, ns))
+	/* Pollers may still be noting: what they note in stays. */
+	for (ns = next_memory(ctrl, NULL); ns; ns = next_memory(ctrl, ns)) {
 		atomic_store(&ns->copy.on, false);
-	pass_all_pollers(ctrl);
-	for (ns = next_memory(ctrl, NULL); ns; ns = next_memory(ctrl, ns))
 		copy_end(ns);
+	}
 	ctrl->gives_early = false;
 }
 

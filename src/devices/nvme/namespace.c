@@ -75,6 +75,7 @@ void nvme_namespaces_free(struct nvme *ctrl)
 	for (unsigned i = 0; i < ctrl->namespace_count; i++) {
 		nvme_backend_close(ctrl->namespaces[i].backend);
 		free(ctrl->namespaces[i].copy.placed);
+		uvf_page_set_destroy(&ctrl->namespaces[i].copy.changed);
 		pthread_mutex_destroy(&ctrl->namespaces[i].bad_lock);
 	}
 	free(ctrl->namespaces);

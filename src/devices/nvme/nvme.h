@@ -133,7 +133,7 @@ struct nvme_segments {
 /* Storage that is memory, while it moves to or from another device: migration_storage.c. */
 struct nvme_storage_copy {
 	atomic_bool on;		     /* pollers note what they write */
-	struct uvf_page_set changed; /* pieces that they did write since it was looked */
+	struct uvf_page_set changed; /* pieces that they did write since it was looked; for good */
 	/* With the device's lock. By piece: */
 	uint64_t *wanted; /* it is to be given (again) */
 	uint64_t *given;  /* it was last given, and not as zeroes */
@@ -411,6 +411,8 @@ void nvme_poller_wake(struct nvme_poller *poller);
 struct nvme_poller *nvme_poller_of(struct nvme *ctrl, uint16_t cq_id);
 /* Takes its lock in good time. Not for the poller's own thread. */
 void nvme_poller_pause(struct nvme_poller *poller);
+/* As nvme_poller_pause(), until nvme_now_ms() is @until. False: not in time. */
+bool nvme_poller_pause_until(struct nvme_poller *poller, uint64_t until);
 void nvme_poller_resume(struct nvme_poller *poller);
 /* On poller 0: its lock, unless it is poller 0 itself. */
 void nvme_poller_enter(struct nvme_poller *poller);

@@ -57,6 +57,22 @@ void nvme_poller_pause(struct nvme_poller *poller)
 	pthread_mutex_lock(&poller->lock);
 }
 
+/* #syscalls: clock_nanosleep */
+bool nvme_poller_pause_until(struct nvme_poller *poller, uint64_t until)
+{
+	static const struct timespec moment = {.tv_nsec = 50000};
+
+	atomic_fetch_add(&poller->waiters, 1);
+	while (pthread_mutex_trylock(&poller->lock)) {
+		if (nvme_now_ms() >= until) {
+			atomic_fetch_sub(&poller->waiters, 1);
+			return false;
+		}
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &moment, NULL);
+	}
+	return true;
+}
+
 void nvme_poller_resume(struct nvme_poller *poller)
 {
 	pthread_mutex_unlock(&poller->lock);

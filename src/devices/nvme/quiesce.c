@@ -30,22 +30,17 @@ static bool wait_for_rest(struct nvme_poller *poller, uint64_t until)
 {
 	static const struct timespec moment = {.tv_nsec = 50000};
 
-	for (;;) {
-		bool rest = false, locked;
-
-		atomic_fetch_add(&poller->waiters, 1);
-		while ((locked = !pthread_mutex_trylock(&poller->lock)) == false &&
-		       nvme_now_ms() < until)
-			clock_nanosleep(CLOCK_MONOTONIC, 0, &moment, NULL);
-		if (locked)
-			rest = at_rest(poller);
-		if (locked && !rest)
-			pthread_mutex_unlock(&poller->lock);
-		atomic_fetch_sub(&poller->waiters, 1);
-		if (rest || nvme_now_ms() >= until)
-			return rest;
+	while (nvme_poller_pause_until(poller, until)) {
+		if (at_rest(poller)) {
+			atomic_fetch_sub(&poller->waiters, 1);
+			return true;
+		}
+		nvme_poller_resume(poller);
+		if (nvme_now_ms() >= until)
+			break;
 		clock_nanosleep(CLOCK_MONOTONIC, 0, &moment, NULL);
 	}
+	return false;
 }
 
 static void go_on(struct nvme *ctrl)

@@ -317,6 +317,43 @@ static void beside_its_pollers(void **state)
 	rig_close(&rig);
 }
 
+/* A poller that something holds up holds up nobody else: neither the way in nor the way back. */
+static void a_poller_is_held_up(void **state)
+{
+	struct nvme_poller *poller;
+	struct rig rig;
+	struct nvme *ctrl;
+
+	rig_start(&rig, SPEC);
+	ctrl = uvf_device_opaque(rig.dev);
+	poller = &ctrl->pollers[0];
+	nvme_poller_pause(poller);
+	assert_int_equal(go(rig.dev, VFIO_DEVICE_STATE_PRE_COPY), -EBUSY);
+	assert_int_equal(uvf_migration_state(rig.dev), VFIO_DEVICE_STATE_RUNNING);
+	nvme_poller_resume(poller);
+	assert_int_equal(go(rig.dev, VFIO_DEVICE_STATE_PRE_COPY), 0);
+	nvme_poller_pause(poller);
+	assert_int_equal(go(rig.dev, VFIO_DEVICE_STATE_RUNNING), 0);
+	nvme_poller_resume(poller);
+	scribble(&rig, 0, BLOCKS);
+	rig_close(&rig);
+}
+
+/* Storage that isn't memory isn't copied early: nobody is waited for. */
+static void nobody_is_waited_for(void **state)
+{
+	struct rig rig;
+	struct nvme *ctrl;
+
+	rig_start(&rig, "nvme,null=1M,serial=moves");
+	ctrl = uvf_device_opaque(rig.dev);
+	nvme_poller_pause(&ctrl->pollers[0]);
+	assert_int_equal(go(rig.dev, VFIO_DEVICE_STATE_PRE_COPY), 0);
+	assert_int_equal(go(rig.dev, VFIO_DEVICE_STATE_RUNNING), 0);
+	nvme_poller_resume(&ctrl->pollers[0]);
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -325,6 +362,8 @@ int main(void)
 		cmocka_unit_test(given_up),
 		cmocka_unit_test(over_something_else),
 		cmocka_unit_test(beside_its_pollers),
+		cmocka_unit_test(a_poller_is_held_up),
+		cmocka_unit_test(nobody_is_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
