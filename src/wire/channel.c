@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* A channel's life and its receiving half: the role, sorting what comes, calls. */
+/* A channel's life and its receiving half: the role, sorting what comes. */
 #include "wire/channel.h"
 #include "base/clock.h"
 
@@ -309,11 +309,7 @@ static void wake_poller(const struct uvf_channel *channel)
 	(void)written; /* it can only be full: then it is readable */
 }
 
-/*
- * Receives once, with the role (taken and given back here) and the lock held, which is let go
- * meanwhile. Returns whether anything came.
- */
-static bool receive(struct uvf_channel *channel, int flags)
+bool uvf_channel_receive(struct uvf_channel *channel, int flags)
 {
 	int fds[UVF_FDPASS_MAX];
 	size_t fd_count = 0, room;
@@ -432,9 +428,10 @@ int uvf_channel_next(struct uvf_channel *channel, enum uvf_channel_wait wait,
 			more = ret != 0;
 			ret = 0;
 			if (!channel->receiving && !channel->waiters && !channel->lost && more)
-				receive(channel, MSG_DONTWAIT);
+				uvf_channel_receive(channel, MSG_DONTWAIT);
 		} else {
-			more = receive(channel, wait == UVF_CHANNEL_NOW ? MSG_DONTWAIT : 0);
+			more = uvf_channel_receive(channel,
+						   wait == UVF_CHANNEL_NOW ? MSG_DONTWAIT : 0);
 			/* Once more round the loop for what it brought, or ended. */
 			if (channel->requests || channel->lost)
 				more = true;
@@ -442,113 +439,4 @@ int uvf_channel_next(struct uvf_channel *channel, enum uvf_channel_wait wait,
 	}
 	pthread_mutex_unlock(&channel->lock);
 	return ret;
-}
-
-static void fill_header(struct uvf_wire_header *header, const struct uvf_call *call, uint16_t id,
-			uint32_t flags)
-{
-	*header = (struct uvf_wire_header){
-		.id = id,
-		.command = call->command,
-		.size = (uint32_t)(sizeof(*header) + call->fixed_size + call->data_size),
-		.flags = flags,
-	};
-}
-
-static int send_call(struct uvf_channel *channel, const struct uvf_call *call, uint16_t id,
-		     uint32_t flags)
-{
-	struct uvf_wire_header header;
-	struct iovec iov[] = {
-		{&header, sizeof(header)},
-		{(void *)call->fixed, call->fixed_size},
-		{(void *)call->data, call->data_size},
-	};
-
-	fill_header(&header, call, id, flags);
-	return uvf_channel_send(channel, iov, 3, call->fds, call->fd_count, true);
-}
-
-static void timed_wait(struct uvf_channel *channel, uint64_t deadline)
-{
-	struct timespec until = {(time_t)(deadline / 1000000000), (long)(deadline % 1000000000)};
-
-	pthread_cond_timedwait(&channel->changed, &channel->lock, &until);
-}
-
-/* #syscalls: write */
-void uvf_channel_kick(const struct uvf_channel *channel)
-{
-	uint64_t one = 1;
-	ssize_t written;
-
-	if (channel->kick_fd < 0)
-		return;
-	written = write(channel->kick_fd, &one, sizeof(one));
-	(void)written; /* it can only be full: then it is readable */
-}
-
-/* Until @waiter is done or the channel is over. With the lock held. */
-static void wait_reply(struct uvf_channel *channel, struct uvf_waiter *waiter)
-{
-	unsigned patience = waiter->call->patience ? waiter->call->patience : 1;
-	uint64_t deadline = uvf_now_ns() + channel->timeout * patience;
-
-	while (!waiter->done && !channel->lost) {
-		if (channel->receiving) {
-			timed_wait(channel, deadline);
-		} else {
-			receive(channel, 0);
-			/*
-			 * Nobody waits for those but by the eventfd. At once: the other side may
-			 * answer nothing before it is answered.
-			 */
-			if (channel->requests)
-				uvf_channel_kick(channel);
-		}
-		if (!waiter->done && uvf_now_ns() >= deadline)
-			uvf_channel_lose(channel, -ETIMEDOUT);
-	}
-}
-
-int uvf_channel_call(struct uvf_channel *channel, struct uvf_call *call, bool *refused)
-{
-	struct uvf_waiter waiter = {.call = call};
-	struct uvf_waiter **at;
-	int ret;
-
-	*refused = false;
-	call->reply_data_size = 0;
-	call->reply_fd_count = 0;
-	pthread_mutex_lock(&channel->lock);
-	waiter.id = channel->next_id++;
-	waiter.next = channel->waiters;
-	channel->waiters = &waiter;
-	ret = channel->lost;
-	pthread_mutex_unlock(&channel->lock);
-	if (!ret)
-		ret = send_call(channel, call, waiter.id, UVF_WIRE_REQUEST);
-	pthread_mutex_lock(&channel->lock);
-	if (!ret)
-		wait_reply(channel, &waiter);
-	if (waiter.done) {
-		ret = waiter.result;
-		*refused = waiter.refused;
-	} else {
-		ret = channel->lost;
-		for (at = &channel->waiters; *at != &waiter; at = &(*at)->next)
-			;
-		*at = waiter.next;
-	}
-	/* A polite reader waits until nobody waits. */
-	pthread_cond_broadcast(&channel->changed);
-	pthread_mutex_unlock(&channel->lock);
-	return ret;
-}
-
-int uvf_channel_post(struct uvf_channel *channel, const struct uvf_call *call)
-{
-	int ret = uvf_channel_error(channel);
-
-	return ret ? ret : send_call(channel, call, 0, UVF_WIRE_REQUEST | UVF_WIRE_NO_REPLY);
 }

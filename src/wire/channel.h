@@ -102,6 +102,14 @@ struct uvf_call {
  * answers no request of ours or has a size that can't be).
  */
 int uvf_channel_call(struct uvf_channel *channel, struct uvf_call *call, bool *refused);
+/*
+ * The same in two parts: sends it, in the order of the calls of this; waits for the reply, which
+ * may come after those to later requests. @call stays until then. Each begun is ended, once.
+ */
+struct uvf_waiter;
+int uvf_channel_begin(struct uvf_channel *channel, struct uvf_call *call,
+		      struct uvf_waiter **waiterp);
+int uvf_channel_end(struct uvf_channel *channel, struct uvf_waiter *waiter, bool *refused);
 /* Sends a request that gets no reply. */
 int uvf_channel_post(struct uvf_channel *channel, const struct uvf_call *call);
 

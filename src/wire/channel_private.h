@@ -11,7 +11,7 @@
 /* Flags of a message in the buffer that was a reply and has been dealt with. */
 #define UVF_CHANNEL_CONSUMED UINT32_MAX
 
-/* A caller that waits for its reply; on its stack. */
+/* A caller that waits for its reply, or will: on its stack, or from uvf_channel_begin(). */
 struct uvf_waiter {
 	struct uvf_waiter *next;
 	struct uvf_call *call;
@@ -76,6 +76,11 @@ struct uvf_channel {
 
 /* Tells who waits by the channel's eventfd, if it has one. */
 void uvf_channel_kick(const struct uvf_channel *channel);
+/*
+ * Receives once, with the role (taken and given back here) and the lock held, which is let go
+ * meanwhile. Returns whether anything came.
+ */
+bool uvf_channel_receive(struct uvf_channel *channel, int flags);
 /* With the lock held. */
 void uvf_channel_lose(struct uvf_channel *channel, int error);
 /* Sorts the whole messages that have come. With the lock held. Returns 0 or a violation. */
