@@ -61,8 +61,11 @@
  * VFIO_USER_DEVICE_GET_REGION_INFO and _GET_IRQ_INFO; the client announces each mapping that it
  * makes (UVF_USER_REGION_MAPPED) and ends (UVF_USER_REGION_UNMAPPED), before and after; a reply to
  * VFIO_USER_DEVICE_FEATURE that waits for the driver may come after replies to later requests.
- * Without it a client to which an area's fd was given has it mapped, for all that is known, until
- * it is gone.
+ * An announcement is of the memory that is the area when it arrives, which the client asks for once
+ * more before it maps: with UVF_REGION_CHANGED_AREAS it may have been another, and is taken back.
+ * Without the extension a client to which an area's fd was given has it mapped, for all that is
+ * known, until it is gone; it isn't told of the IRQ. A server names the extension only where areas
+ * can change.
  */
 #ifndef UVFIO_REMAP_H
 #define UVFIO_REMAP_H
@@ -130,13 +133,15 @@ struct uvf_user_region_mapping {
  * UVF_AREA_NOT_WHILE_SAVING counts twice, for what is left while saving. With the device's lock
  * held. Returns 0: there is nothing to wait for, also for what an earlier call began; -EINPROGRESS:
  * mappings of what was taken away may be left: ops->areas_settled is called later, once for the
- * last call. Errors, with nothing changed: -EBUSY and -ENODEV as in the table above, -EINVAL (areas
+ * last call. The areas that are set already are asked for again of those who have not followed to
+ * them. Errors, with nothing changed: -EBUSY and -ENODEV as in the table above, -EINVAL (areas
  * that are not valid, or the region's may not change), -ENOSPC (too many lists), -ENOMEM and those
  * of mmap(2).
  *
  * The IRQ is made with the first region that is added with areas_change: the first free index from
  * VFIO_PCI_NUM_IRQS up, so a model adds its own device-specific ones before. A model that delivers
- * interrupts itself (ops->set_irqs) adds it itself, with its type and subtype.
+ * interrupts itself (ops->set_irqs) adds it itself, with its type and subtype; this one the core
+ * delivers all the same.
  */
 #define UVF_AREA_LISTS 64
 UVF_API int uvf_region_set_areas(struct uvf_device *dev, uint32_t index,

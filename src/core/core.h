@@ -88,9 +88,12 @@ struct uvf_migration_way {
 void uvf_device_set_migration_way(struct uvf_device *dev, uint64_t flags,
 				  const struct uvf_migration_way *way);
 /*
- * What set_state() began has ended. Does nothing where it was given up. Without the device's lock.
+ * What set_state() began, and wasn't given up, has ended. With the device's lock held; who waits
+ * for it is told by the next.
  */
 void uvf_migration_arrived(struct uvf_device *dev, int result);
+/* Tells who waits for changes of state that have ended: without a lock. */
+void uvf_transitions_deliver(struct uvf_device *dev);
 
 /*
  * A dirty log that is kept elsewhere, behind the calls of client.h; errors as there. Called one at
@@ -169,6 +172,25 @@ int uvf_device_check_irqs(struct uvf_device *dev, const struct uvf_irq_handover 
 int uvf_device_take_irqs(struct uvf_device *dev, const struct uvf_irq_handover *irqs, size_t count);
 /* Closes the descriptors. */
 void uvf_irq_handover_free(struct uvf_irq_handover *irqs, size_t count);
+
+/*
+ * ---- For a device that is elsewhere, with areas that change there ----
+ *
+ * It follows there with what it has mapped here, and must tell the truth about whether it can.
+ */
+
+/*
+ * What uvf_region_set_areas() would now say if all went that goes while state is saved: -EBUSY or
+ * -ENODEV; 0 also where it would have to wait. With the device's lock held.
+ */
+int uvf_remap_can_follow(struct uvf_device *dev);
+/*
+ * @changed is called when that, or the next, may be another: with any lock held, from any thread.
+ * It must not call the device. Not any more when uvf_device_free() destroys the model.
+ */
+void uvf_remap_set_watch(struct uvf_device *dev, void (*changed)(struct uvf_device *dev));
+/* Whether nobody has mapped anything else than the region's areas. With the device's lock held. */
+bool uvf_region_is_followed(struct uvf_device *dev, uint32_t index);
 
 /* As uvf_region_mapped(), with the device's lock held. */
 int uvf_region_mapped_locked(struct uvf_device *dev, uint32_t index, uint64_t offset, uint64_t size,

@@ -57,8 +57,8 @@ void uvf_device_free(struct uvf_device *dev)
 		return;
 	if (atomic_load(&dev->open))
 		uvf_device_close(dev);
-	if (dev->finished)
-		uvf_transitions_deliver(dev);
+	uvf_transitions_deliver(dev);
+	uvf_remap_end(dev);
 	if (dev->ops->destroy)
 		dev->ops->destroy(dev);
 	uvf_device_discard(dev);

@@ -283,7 +283,7 @@ void uvf_device_disable_irqs(struct uvf_device *dev)
 
 		if (!dev->irqs[i])
 			continue;
-		if (dev->ops->set_irqs) {
+		if (dev->ops->set_irqs && !dev->irqs[i]->remap) {
 			dev->ops->set_irqs(dev, &none);
 		} else if (atomic_load(&dev->irqs[i]->enabled)) {
 			index_disable(dev, dev->irqs[i]);
@@ -419,7 +419,8 @@ static int irq_set(struct uvf_device *dev, struct irq_index *irq, const struct u
 
 	if (!atomic_load(&dev->open) || uvf_device_is_removed(dev))
 		return -ENODEV;
-	if (dev->ops->set_irqs) {
+	/* Whoever delivers the device's: of areas the core tells, and hears that it was heard. */
+	if (dev->ops->set_irqs && !irq->remap) {
 		ret = dev->ops->set_irqs(dev, set);
 		if (!ret && set->flags & VFIO_IRQ_SET_ACTION_TRIGGER)
 			atomic_store(&irq->enabled, set->count != 0);

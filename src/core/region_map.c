@@ -24,6 +24,8 @@ static int claim(struct uvf_device *dev, const struct area_list *list, struct cl
 	claim->list = list->number;
 	pthread_mutex_lock(&remap->lock);
 	ret = uvf_claim_add(&remap->claims, claim);
+	if (remap->watch)
+		remap->watch(dev);
 	pthread_mutex_unlock(&remap->lock);
 	return ret;
 }

@@ -36,6 +36,27 @@ void uvf_remap_put(struct remap *remap)
 	free(remap);
 }
 
+void uvf_remap_end(struct uvf_device *dev)
+{
+	struct remap *remap = dev->remap;
+
+	if (!remap)
+		return;
+	uvf_device_lock(dev);
+	pthread_mutex_lock(&remap->lock);
+	remap->over = true;
+	remap->watch = NULL;
+	pthread_mutex_unlock(&remap->lock);
+	uvf_device_unlock(dev);
+}
+
+void uvf_remap_set_watch(struct uvf_device *dev, void (*changed)(struct uvf_device *dev))
+{
+	pthread_mutex_lock(&dev->remap->lock);
+	dev->remap->watch = changed;
+	pthread_mutex_unlock(&dev->remap->lock);
+}
+
 void uvf_remap_free(struct uvf_device *dev)
 {
 	struct remap *remap = dev->remap;

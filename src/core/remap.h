@@ -48,6 +48,9 @@ struct remap {
 	struct claims claims;	/* under `lock` */
 	uint32_t unread;	/* regions with a change that wasn't read. Under `lock` */
 	bool waiting;		/* something waits. Under `lock` */
+	bool over;		/* the model is no more to be called. Under the device's lock */
+	/* What uvf_remap_can_follow() says may be another; or NULL. Under `lock` */
+	void (*watch)(struct uvf_device *dev);
 	/* Before the device is offered. */
 	bool has_irq;
 	uint32_t irq;
@@ -66,6 +69,8 @@ struct remap {
 /* The device's, made where there is none. NULL: no memory. */
 struct remap *uvf_remap_get(struct uvf_device *dev);
 void uvf_remap_put(struct remap *remap);
+/* From here on neither the model is called nor who watches. Without a lock. */
+void uvf_remap_end(struct uvf_device *dev);
 /* The device goes: no work is under way or comes any more. */
 void uvf_remap_free(struct uvf_device *dev);
 

@@ -119,6 +119,8 @@ void uvf_remap_poke(struct remap *remap)
 	pthread_mutex_lock(&remap->lock);
 	if (remap->waiting && remap->dev && !remap->by_hand)
 		uvf_delayer_look(remap->dev, 0);
+	if (remap->watch)
+		remap->watch(remap->dev);
 	pthread_mutex_unlock(&remap->lock);
 }
 
@@ -143,7 +145,7 @@ static uint64_t look_at_region(struct uvf_device *dev, uint32_t index, uint64_t 
 	if (!ret)
 		settled(changes);
 	changes->waits = false;
-	if (dev->ops->areas_settled)
+	if (dev->ops->areas_settled && !dev->remap->over)
 		dev->ops->areas_settled(dev, index, ret);
 	return changes->waits ? changes->deadline : NEVER;
 }
@@ -254,7 +256,8 @@ int uvf_region_set_areas(struct uvf_device *dev, uint32_t index, const struct uv
 	if (ret)
 		return ret;
 	target = dev->remap->saving ? list->saving : list;
-	if (target == current_of(changes)) {
+	/* Those who have not followed to it are asked again. */
+	if (target == current_of(changes) && (changes->waits || !evaluate(dev, index))) {
 		changes->wanted = list;
 		return changes->waits ? -EINPROGRESS : 0;
 	}
@@ -287,6 +290,18 @@ static int decide_saving(struct uvf_device *dev)
 			ret = one;
 	}
 	return ret;
+}
+
+int uvf_remap_can_follow(struct uvf_device *dev)
+{
+	int ret = dev->remap->saving ? 0 : decide_saving(dev);
+
+	return ret == -EINPROGRESS ? 0 : ret;
+}
+
+bool uvf_region_is_followed(struct uvf_device *dev, uint32_t index)
+{
+	return !evaluate(dev, index);
 }
 
 int uvf_remap_save_begin(struct uvf_device *dev)

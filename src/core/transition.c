@@ -98,11 +98,8 @@ void uvf_transitions_deliver(struct uvf_device *dev)
 
 void uvf_migration_arrived(struct uvf_device *dev, int result)
 {
-	uvf_device_lock(dev);
 	if (dev->transition)
 		finish(dev, result);
-	uvf_device_unlock(dev);
-	uvf_transitions_deliver(dev);
 }
 
 int uvf_migration_start_change(struct uvf_device *dev, enum vfio_device_mig_state state,

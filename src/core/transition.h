@@ -11,7 +11,4 @@ struct transition;
 void uvf_transition_settled(struct uvf_device *dev, int result);
 /* Ends the wait, if there is one, with -ECANCELED: with the device's lock held. */
 void uvf_transition_cancel(struct uvf_device *dev);
-/* Tells who waits for those that have ended: without a lock. */
-void uvf_transitions_deliver(struct uvf_device *dev);
-
 #endif

@@ -562,6 +562,31 @@ static void a_model_changes_areas_while_state_is_saved(void **state)
 	assert_int_equal(rig_areas(rig), 3);
 }
 
+/* The same areas again are no news, but to those who still have others mapped. */
+static void the_same_areas_again_ask_again(void **state)
+{
+	struct rig *rig = *state;
+	void *mapped;
+
+	rig_follow(rig);
+	assert_int_equal(uvf_region_map(rig->dev, REGION, PAGE, PAGE, &mapped), 0);
+	assert_int_equal(rig_set_areas(rig, 14), -EINPROGRESS);
+	assert_true(rig_fired(rig));
+	assert_int_equal(take(rig), CHANGED);
+	assert_int_equal(rig_unmask(rig), 0);
+	work(rig);
+	assert_string_equal(rig_calls(rig), "settled3:-16 ");
+	assert_int_equal(rig_set_areas(rig, 14), -EINPROGRESS);
+	assert_true(rig_fired(rig));
+	assert_int_equal(take(rig), CHANGED);
+	uvf_region_unmap(rig->dev, REGION, PAGE, PAGE, mapped);
+	work(rig);
+	assert_string_equal(rig_calls(rig), "settled3:0 ");
+	assert_int_equal(rig_unmask(rig), 0);
+	assert_int_equal(rig_set_areas(rig, 14), 0);
+	assert_false(rig_fired(rig));
+}
+
 static void a_models_wait_goes_on_after_a_transition(void **state)
 {
 	struct rig *rig = *state;
@@ -955,6 +980,7 @@ int main(void)
 		BY_HAND(removal_cancels),
 		BY_HAND(freeing_tells_first),
 		BY_HAND(a_model_changes_areas_while_state_is_saved),
+		BY_HAND(the_same_areas_again_ask_again),
 		BY_HAND(a_models_wait_goes_on_after_a_transition),
 		BY_HAND(one_acknowledgement_is_for_both),
 		cmocka_unit_test(each_of_many_regions_is_waited_for),
