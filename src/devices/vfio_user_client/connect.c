@@ -171,6 +171,7 @@ static int negotiate(struct client *client, struct uvf_error *error)
 		.migration = true,
 		.migration_page_size = UVF_WIRE_MIGRATION_PAGE_SIZE,
 		.max_bitmap_size = client->config.max_data_xfer_size,
+		.areas = true,
 	};
 	struct uvf_wire_version version = {UVF_WIRE_MAJOR, UVF_WIRE_MINOR}, answer;
 	char text[UVF_WIRE_VERSION_MAX], answer_text[UVF_WIRE_VERSION_MAX];
@@ -232,6 +233,9 @@ int uvf_client_connect(const struct uvf_client_config *config, struct uvf_device
 			close(fd);
 		return -ENOMEM;
 	}
+	client->remap_event = client->poke = -1;
+	pthread_mutex_init(&client->change_lock, NULL);
+	pthread_cond_init(&client->change_begun, NULL);
 	fill_config(client, config);
 	if (config->path)
 		fd = connect_path(config->path, client->config.timeout_ms, error);
@@ -242,6 +246,10 @@ int uvf_client_connect(const struct uvf_client_config *config, struct uvf_device
 		ret = client_discover(client, name_of(config->path), error);
 	if (!ret)
 		ret = client_dma_start(client);
+	if (!ret)
+		ret = client_follow_start(client);
+	if (!ret)
+		ret = client_changer_start(client);
 	if (ret) {
 		if (client->dev)
 			uvf_device_free(client->dev);
@@ -257,11 +265,15 @@ void client_free(struct client *client)
 {
 	if (client->channel)
 		uvf_channel_fail(client->channel, -ENODEV);
+	client_changer_stop(client);
+	client_follow_stop(client);
 	client_dma_stop(client);
 	uvf_channel_put(client->twin);
 	uvf_channel_put(client->channel);
 	uvf_fdpass_close(client->fds, client->fd_count);
 	free(client->fds);
+	pthread_cond_destroy(&client->change_begun);
+	pthread_mutex_destroy(&client->change_lock);
 	free(client);
 }
 

@@ -156,8 +156,6 @@ static int client_set_irqs(struct uvf_device *dev, const struct uvf_irq_set *set
 /* ---- Features ---- */
 
 #define STATE_CHANGE (VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE)
-/* A device that comes to rest ends what it has begun: as long as its storage takes. */
-#define STATE_CHANGE_PATIENCE 6
 
 ssize_t client_ask(struct client *client, uint32_t flags, const void *data, size_t size,
 		   void *answer, size_t answer_max, bool *refused)
@@ -173,7 +171,7 @@ ssize_t client_ask(struct client *client, uint32_t flags, const void *data, size
 		.reply_size = sizeof(header),
 		.reply_data = answer,
 		.reply_data_max = answer_max,
-		.patience = flags == STATE_CHANGE ? STATE_CHANGE_PATIENCE : 0,
+		.patience = flags == STATE_CHANGE ? CLIENT_STATE_PATIENCE : 0,
 	};
 	int ret;
 
@@ -210,6 +208,7 @@ const struct uvf_device_ops client_ops = {
 	.attach = client_attach,
 	.set_irqs = client_set_irqs,
 	.feature = client_feature,
+	.areas_settled = client_areas_settled,
 	.destroy = client_destroy,
 };
 
@@ -218,5 +217,6 @@ const struct uvf_device_ops client_ops_without_reset = {
 	.attach = client_attach,
 	.set_irqs = client_set_irqs,
 	.feature = client_feature,
+	.areas_settled = client_areas_settled,
 	.destroy = client_destroy,
 };

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* What the device behind the socket has. The server may lie: each answer is checked, the files of
- * areas for being as long as it says. */
+/* What the device behind the socket has. The server may lie: each answer is checked. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -14,187 +11,12 @@
 /* Nobody has more, and each costs a message. */
 #define MAX_INDEXES 256
 #define MAX_VECTORS 4096
-/* Of a region's capabilities, and of its list of io_fds. */
-#define MAX_EXTRA 16384
-#define MAX_AREAS 256
-
-struct region {
-	struct uvf_wire_region_info info;
-	uint8_t extra[MAX_EXTRA];
-	size_t extra_size;
-	int fd;
-	struct uvf_area areas[MAX_AREAS];
-	size_t area_count;
-	struct uvf_io_fd *io_fds;
-	size_t io_fd_count;
-	uint32_t type, subtype;
-};
-
-/* ---- Regions ---- */
-
-static int ask_region(struct client *client, uint32_t index, uint32_t argsz, struct region *region)
-{
-	struct uvf_wire_region_info request = {.argsz = argsz, .index = index};
-	struct uvf_call call = {
-		.command = VFIO_USER_DEVICE_GET_REGION_INFO,
-		.fixed = &request,
-		.fixed_size = sizeof(request),
-		.reply = &region->info,
-		.reply_size = sizeof(region->info),
-		.reply_data = region->extra,
-		.reply_data_max = argsz - sizeof(request),
-		.reply_fds = &region->fd,
-		.reply_fd_max = 1,
-	};
-	int ret;
-
-	region->fd = -1;
-	ret = client_call(client, &call);
-	region->extra_size = call.reply_data_size;
-	if (!ret && region->info.index != index)
-		ret = client_violation(client, "to region info");
-	/* What isn't counted is not ours, whatever number was left there. */
-	if (ret < 0)
-		uvf_fdpass_close(&region->fd, call.reply_fd_count);
-	if (ret < 0 || !call.reply_fd_count)
-		region->fd = -1;
-	return ret;
-}
-
-/* All of it, in one answer or two. */
-static int ask_whole_region(struct client *client, uint32_t index, struct region *region)
-{
-	uint32_t argsz = sizeof(region->info);
-	int ret = ask_region(client, index, argsz, region);
-
-	if (ret < 0)
-		return ret;
-	argsz = region->info.argsz;
-	if (argsz <= sizeof(region->info))
-		return 0;
-	if (region->fd >= 0)
-		close(region->fd);
-	if (argsz > sizeof(region->info) + MAX_EXTRA)
-		return client_violation(client, "to region info");
-	return ask_region(client, index, argsz, region);
-}
-
-static int take_sparse(struct region *region, const uint8_t *at, size_t size)
-{
-	struct vfio_region_info_cap_sparse_mmap header;
-
-	if (size < sizeof(header))
-		return -EPROTO;
-	memcpy(&header, at, sizeof(header));
-	if (header.nr_areas > MAX_AREAS ||
-	    (size - sizeof(header)) / sizeof(struct vfio_region_sparse_mmap_area) < header.nr_areas)
-		return -EPROTO;
-	region->area_count = 0;
-	for (uint32_t i = 0; i < header.nr_areas; i++) {
-		struct vfio_region_sparse_mmap_area area;
-
-		memcpy(&area, at + sizeof(header) + i * sizeof(area), sizeof(area));
-		/* Linux's own drivers have empty ones. */
-		if (area.size)
-			region->areas[region->area_count++] = (struct uvf_area){
-				.offset = area.offset,
-				.size = area.size,
-			};
-	}
-	return 0;
-}
-
-static int take_type(struct region *region, const uint8_t *at, size_t size)
-{
-	struct vfio_region_info_cap_type type;
-
-	if (size < sizeof(type))
-		return -EPROTO;
-	memcpy(&type, at, sizeof(type));
-	region->type = type.type;
-	region->subtype = type.subtype;
-	return 0;
-}
-
-/* Walks the chain, which may go anywhere but backwards. */
-static int take_capabilities(struct region *region)
-{
-	uint32_t offset = region->info.cap_offset, before = 0;
-	int ret = 0;
-
-	if (!(region->info.flags & VFIO_REGION_INFO_FLAG_CAPS))
-		return 0;
-	while (offset && !ret) {
-		struct vfio_info_cap_header header;
-		const uint8_t *at;
-		size_t size;
-
-		if (offset <= before || offset < sizeof(region->info) ||
-		    !uvf_range_inside(offset - sizeof(region->info), sizeof(header),
-				      region->extra_size))
-			return -EPROTO;
-		at = region->extra + offset - sizeof(region->info);
-		size = region->extra_size - (offset - sizeof(region->info));
-		memcpy(&header, at, sizeof(header));
-		if (header.id == VFIO_REGION_INFO_CAP_SPARSE_MMAP)
-			ret = take_sparse(region, at, size);
-		else if (header.id == VFIO_REGION_INFO_CAP_TYPE)
-			ret = take_type(region, at, size);
-		before = offset;
-		offset = header.next;
-	}
-	return ret;
-}
-
-/* The file must hold every area, so that no access of ours raises a signal as it is now. */
-static int check_areas(const struct region *region)
-{
-	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), end = 0;
-	struct stat stat_buf;
-
-	if (fstat(region->fd, &stat_buf) || !S_ISREG(stat_buf.st_mode))
-		return -EPROTO;
-	for (size_t i = 0; i < region->area_count; i++) {
-		const struct uvf_area *area = &region->areas[i];
-
-		if (area->offset < end ||
-		    !uvf_range_inside(area->offset, area->size, region->info.size) ||
-		    !uvf_is_aligned(area->offset | area->size | area->fd_offset, page) ||
-		    !uvf_range_inside(area->fd_offset, area->size, (uint64_t)stat_buf.st_size))
-			return -EPROTO;
-		end = area->offset + area->size;
-	}
-	return 0;
-}
-
-/* Areas without a file, or a file without areas, are no areas: messages reach everything. */
-static int take_areas(struct client *client, struct region *region)
-{
-	int fd = region->fd, ret;
-
-	if (fd < 0 || !(region->info.flags & VFIO_REGION_INFO_FLAG_MMAP) || !region->info.size)
-		region->area_count = 0;
-	for (size_t i = 0; i < region->area_count; i++) {
-		struct uvf_area *area = &region->areas[i];
-
-		area->fd = fd;
-		if (__builtin_add_overflow(region->info.offset, area->offset, &area->fd_offset))
-			return -EPROTO;
-	}
-	if (!region->area_count)
-		return 0;
-	ret = check_areas(region);
-	if (ret)
-		return ret;
-	region->fd = -1;
-	return client_keep_fd(client, fd);
-}
 
 /* ---- Registers behind eventfds ---- */
 
 struct io_fds {
 	struct uvf_wire_region_io_fds info;
-	struct uvf_wire_io_fd list[MAX_EXTRA / sizeof(struct uvf_wire_io_fd)];
+	struct uvf_wire_io_fd list[CLIENT_MAX_EXTRA / sizeof(struct uvf_wire_io_fd)];
 	size_t list_size;
 	int fds[UVF_FDPASS_MAX];
 	size_t fd_count;
@@ -227,7 +49,7 @@ static int ask_io_fds(struct client *client, uint32_t index, uint32_t argsz, str
 	return 0;
 }
 
-static int use_io_fds(struct client *client, struct io_fds *io_fds, struct region *region)
+static int use_io_fds(struct client *client, struct io_fds *io_fds, struct client_region *region)
 {
 	size_t count = io_fds->info.count;
 
@@ -264,7 +86,7 @@ static int use_io_fds(struct client *client, struct io_fds *io_fds, struct regio
 }
 
 /* Servers need not know the command: what they refuse isn't there. */
-static int take_io_fds(struct client *client, uint32_t index, struct region *region)
+static int take_io_fds(struct client *client, uint32_t index, struct client_region *region)
 {
 	struct io_fds *io_fds = calloc(1, sizeof(*io_fds));
 	bool refused;
@@ -284,7 +106,7 @@ static int take_io_fds(struct client *client, uint32_t index, struct region *reg
 	return ret < 0 && refused ? 0 : ret;
 }
 
-static int add_region(struct client *client, uint32_t index, const struct region *region)
+static int add_region(struct client *client, uint32_t index, const struct client_region *region)
 {
 	uint32_t access = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
 	struct uvf_region description = {
@@ -297,6 +119,7 @@ static int add_region(struct client *client, uint32_t index, const struct region
 		.write = client_region_write,
 		.areas = region->areas,
 		.area_count = region->area_count,
+		.areas_change = region->changes,
 		.io_fds = region->io_fds,
 		.io_fd_count = region->io_fd_count,
 	};
@@ -304,56 +127,148 @@ static int add_region(struct client *client, uint32_t index, const struct region
 	return uvf_device_add_region(client->dev, &description);
 }
 
-static int discover_region(struct client *client, uint32_t index, struct region *region)
+static int discover_region(struct client *client, uint32_t index, struct client_region *region)
 {
-	int ret = ask_whole_region(client, index, region);
+	int ret = client_ask_region(client, index, region);
 
-	if (ret < 0)
-		return ret;
-	/* Without a list, all of it. */
-	region->areas[0] = (struct uvf_area){.size = region->info.size};
-	region->area_count = 1;
-	ret = take_capabilities(region);
-	if (!ret)
-		ret = take_areas(client, region);
-	if (ret == -EPROTO)
-		client_violation(client, "to region info");
+	if (!ret && region->changes)
+		ret = client_add_changing(client, index, region);
+	else if (!ret && region->fd >= 0) {
+		ret = client_keep_fd(client, region->fd);
+		region->fd = -1;
+	}
 	if (!ret && region->info.size)
 		ret = take_io_fds(client, index, region);
 	if (!ret)
 		ret = add_region(client, index, region);
-	if (region->fd >= 0)
-		close(region->fd);
+	client_region_end(region);
 	free(region->io_fds);
 	return ret;
 }
 
-/* ---- All ---- */
+/* ---- IRQ indexes ---- */
 
-static int discover_irq(struct client *client, uint32_t index)
+/* As much as is asked for. */
+struct irq_answer {
+	struct uvf_wire_irq_info info;
+	uint8_t extra[512 + MAX_INDEXES * sizeof(uint32_t)];
+	size_t extra_size;
+	struct uvf_irq irq;
+	uint32_t regions[MAX_INDEXES];
+	uint32_t region_count;
+};
+
+static int take_irq_type(struct irq_answer *answer, const uint8_t *at, size_t size)
 {
-	struct uvf_wire_irq_info request = {.argsz = sizeof(request), .index = index}, answer;
+	struct vfio_region_info_cap_type type;
+
+	if (size < sizeof(type))
+		return -EPROTO;
+	memcpy(&type, at, sizeof(type));
+	answer->irq.type = type.type;
+	answer->irq.subtype = type.subtype;
+	return 0;
+}
+
+static int take_irq_regions(struct irq_answer *answer, const uint8_t *at, size_t size)
+{
+	struct uvf_irq_info_cap_regions list;
+
+	if (size < sizeof(list))
+		return -EPROTO;
+	memcpy(&list, at, sizeof(list));
+	if (list.count > MAX_INDEXES ||
+	    (size - sizeof(list)) / sizeof(answer->regions[0]) < list.count)
+		return -EPROTO;
+	answer->region_count = list.count;
+	memcpy(answer->regions, at + sizeof(list), list.count * sizeof(answer->regions[0]));
+	return 0;
+}
+
+static int take_irq_capability(void *opaque, uint16_t id, const uint8_t *at, size_t size)
+{
+	if (id == UVF_IRQ_INFO_CAP_TYPE)
+		return take_irq_type(opaque, at, size);
+	return id == UVF_IRQ_INFO_CAP_REGIONS ? take_irq_regions(opaque, at, size) : 0;
+}
+
+static int take_irq_chain(struct irq_answer *answer)
+{
+	const struct client_chain chain = {answer->extra, answer->extra_size, sizeof(answer->info)};
+	uint32_t offset;
+
+	if (!(answer->info.flags & UVF_IRQ_INFO_FLAG_CAPS))
+		return 0;
+	if (answer->extra_size < sizeof(struct uvf_irq_info_chain) - sizeof(answer->info))
+		return -EPROTO;
+	memcpy(&offset, answer->extra, sizeof(offset));
+	return client_walk(&chain, offset, take_irq_capability, answer);
+}
+
+static int ask_irq(struct client *client, uint32_t index, struct irq_answer *answer, bool *refused)
+{
+	struct uvf_wire_irq_info request = {.argsz = sizeof(request), .index = index};
 	struct uvf_call call = {
 		.command = VFIO_USER_DEVICE_GET_IRQ_INFO,
 		.fixed = &request,
 		.fixed_size = sizeof(request),
-		.reply = &answer,
-		.reply_size = sizeof(answer),
+		.reply = &answer->info,
+		.reply_size = sizeof(answer->info),
 	};
-	struct uvf_irq irq = {.index = index};
+	int ret;
+
+	if (client->server.areas) {
+		request.argsz += sizeof(answer->extra);
+		call.reply_data = answer->extra;
+		call.reply_data_max = sizeof(answer->extra);
+	}
+	ret = client_try(client, &call, refused);
+	answer->extra_size = call.reply_data_size;
+	return ret;
+}
+
+static int discover_irq(struct client *client, uint32_t index, struct irq_answer *answer)
+{
+	struct uvf_irq *irq = &answer->irq;
 	bool refused;
-	int ret = client_try(client, &call, &refused);
+	int ret = ask_irq(client, index, answer, &refused);
 
 	/* An index that the device doesn't have. */
 	if (ret < 0)
 		return refused ? 0 : ret;
-	if (answer.index != index || answer.count > MAX_VECTORS)
+	if (answer->info.index != index || answer->info.count > MAX_VECTORS)
 		return client_violation(client, "to IRQ info");
-	irq.count = answer.count;
-	irq.flags = answer.flags & (VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE |
-				    VFIO_IRQ_INFO_AUTOMASKED | VFIO_IRQ_INFO_NORESIZE);
-	return uvf_device_add_irq(client->dev, &irq);
+	irq->index = index;
+	irq->count = answer->info.count;
+	irq->flags = answer->info.flags & (VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE |
+					   VFIO_IRQ_INFO_AUTOMASKED | VFIO_IRQ_INFO_NORESIZE);
+	if (client->server.areas)
+		ret = take_irq_chain(answer);
+	if (!ret && index >= VFIO_PCI_NUM_IRQS && irq->type == UVF_IRQ_TYPE_REMAP &&
+	    irq->subtype == UVF_IRQ_SUBTYPE_REMAP_REGION)
+		ret = client_set_remap_irq(client, irq, answer->regions, answer->region_count);
+	if (ret == -EPROTO)
+		return client_violation(client, "to IRQ info");
+	return ret ? ret : uvf_device_add_irq(client->dev, irq);
 }
+
+static int discover_irqs(struct client *client, uint32_t irqs)
+{
+	struct irq_answer *answer = malloc(sizeof(*answer));
+	int ret = answer ? 0 : -ENOMEM;
+
+	for (uint32_t i = 0; i < irqs && !ret; i++) {
+		memset(answer, 0, sizeof(*answer));
+		ret = discover_irq(client, i, answer);
+	}
+	free(answer);
+	/* Nobody would tell of the changes. */
+	if (!ret && client->changing_count && !client->has_remap_irq)
+		ret = client_violation(client, "to IRQ info");
+	return ret;
+}
+
+/* ---- All ---- */
 
 static int make_device(struct client *client, const char *name, uint32_t flags)
 {
@@ -371,15 +286,15 @@ static int make_device(struct client *client, const char *name, uint32_t flags)
 
 static int discover_all(struct client *client, uint32_t regions, uint32_t irqs)
 {
-	struct region *region = malloc(sizeof(*region));
+	struct client_region *region = malloc(sizeof(*region));
 	int ret = region ? 0 : -ENOMEM;
 
 	for (uint32_t i = 0; i < regions && !ret; i++) {
 		memset(region, 0, sizeof(*region));
 		ret = discover_region(client, i, region);
 	}
-	for (uint32_t i = 0; i < irqs && !ret; i++)
-		ret = discover_irq(client, i);
+	if (!ret)
+		ret = discover_irqs(client, irqs);
 	if (!ret)
 		ret = client_discover_migration(client);
 	if (!ret)

@@ -28,29 +28,51 @@ static int ask_state(struct client *client, struct vfio_device_feature_mig_state
 /* It isn't kept here: the driver may reset the device by a register. */
 static enum vfio_device_mig_state client_state(struct uvf_device *dev)
 {
+	struct client *client = uvf_device_opaque(dev);
 	struct vfio_device_feature_mig_state state;
-	int ret = ask_state(uvf_device_opaque(dev), &state);
+	int ret;
 
-	return ret ? VFIO_DEVICE_STATE_ERROR : (enum vfio_device_mig_state)state.device_state;
+	/* Until the way to another has ended it is where it was. */
+	if (client->change)
+		return client->last_state;
+	ret = ask_state(client, &state);
+	client->last_state =
+		ret ? VFIO_DEVICE_STATE_ERROR : (enum vfio_device_mig_state)state.device_state;
+	return client->last_state;
 }
 
-static int client_set_state(struct uvf_device *dev, enum vfio_device_mig_state state)
+static bool is_early(enum vfio_device_mig_state state)
+{
+	return state == VFIO_DEVICE_STATE_PRE_COPY || state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
+}
+
+int client_send_state(struct client *client, enum vfio_device_mig_state state)
 {
 	const struct vfio_device_feature_mig_state wire = {.device_state = state, .data_fd = -1};
-	struct client *client = uvf_device_opaque(dev);
 	struct vfio_device_feature_mig_state answer;
 	bool refused;
 	ssize_t size =
 		client_ask(client, VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE,
 			   &wire, sizeof(wire), &answer, sizeof(answer), &refused);
 
+	/* A refusal by that name would be waited for. */
+	if (size == -EINPROGRESS)
+		return -EPROTO;
 	if (size < 0)
 		return (int)size;
 	if (size != sizeof(answer) || answer.device_state != wire.device_state)
 		return client_violation(client, "to a change of state");
-	client->is_early =
-		state == VFIO_DEVICE_STATE_PRE_COPY || state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
+	client->is_early = is_early(state);
 	return 0;
+}
+
+static int client_set_state(struct uvf_device *dev, enum vfio_device_mig_state state)
+{
+	struct client *client = uvf_device_opaque(dev);
+
+	if (client->changer_runs && is_early(state))
+		return client_begin_change(client, state);
+	return client_send_state(client, state);
 }
 
 /* ---- Data ---- */
@@ -171,6 +193,7 @@ static int client_precopy_info(struct uvf_device *dev, uint64_t *initial_bytes,
 static const struct uvf_migration_way way = {
 	.state = client_state,
 	.set_state = client_set_state,
+	.cancel = client_cancel_change,
 	.read = client_read,
 	.write = client_write,
 	.data_size = client_data_size,
@@ -220,5 +243,5 @@ int client_discover_migration(struct client *client)
 void client_end_migration(struct uvf_device *dev)
 {
 	if (uvf_migration_flags(dev) && client_state(dev) != VFIO_DEVICE_STATE_RUNNING)
-		client_set_state(dev, VFIO_DEVICE_STATE_RUNNING);
+		client_send_state(uvf_device_opaque(dev), VFIO_DEVICE_STATE_RUNNING);
 }
