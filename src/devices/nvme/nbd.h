@@ -74,7 +74,9 @@ struct nbd_connection {
 	int reply;
 	struct nbd_export export; /* of the server that is there now */
 	/* In ms. */
-	uint64_t lost_at, retry_at, attempt_until;
+	uint64_t lost_at, retry_at, attempt_until, up_at;
+	uint64_t asked_at; /* when it got its first command; 0: none yet */
+	bool answered;	   /* anything since it is up */
 	unsigned attempts;
 	char said[128]; /* why the last attempt failed, as logged */
 	struct nbd_channel *channels;

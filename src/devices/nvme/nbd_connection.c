@@ -5,6 +5,7 @@
  *   paused       until retry_at, or from the start: the dialler is asked
  *   dialling     its answer is a socket, or why there is none: paused again
  *   negotiating  libnbd and the server; then up, if the export is what it was, or paused again
+ * A connection that ends before it has answered anything counts as an attempt that failed.
  * Once that has taken as long as is waited for, the connection is down as well: commands fail from
  * then on, while the attempts go on, until it is up again.
  */
@@ -75,13 +76,32 @@ static void say_failed(struct nbd_connection *connection, const char *why)
 	uvf_logf(&backend->log, UVF_LOG_WARNING, backend->who, "%s: %s", backend->uri, why);
 }
 
+static void pause_before_the_next(struct nbd_connection *connection, uint64_t now)
+{
+	uint32_t pause = PAUSE_MOST_MS;
+
+	if (connection->attempts < 6)
+		pause = PAUSE_FIRST_MS << connection->attempts++;
+	connection->retry_at = now + (pause < PAUSE_MOST_MS ? pause : PAUSE_MOST_MS);
+}
+
+/*
+ * Whether the server was of any use since it is up. One that ends the connection at the first
+ * command, which it will get again, is as good as none that answers.
+ */
+static bool has_served(const struct nbd_connection *connection, uint64_t now)
+{
+	uint64_t idle_until = connection->asked_at ? connection->asked_at : now;
+
+	return connection->answered || idle_until - connection->up_at >= PAUSE_MOST_MS;
+}
+
 void nvme_nbd_lose(struct nbd_connection *connection, const char *why)
 {
 	const struct nbd_backend *backend = connection->backend;
 	uint64_t now = nbd_now_ms();
-	uint32_t pause = PAUSE_MOST_MS;
 
-	if (connection->state == NBD_UP) {
+	if (connection->state == NBD_UP && has_served(connection, now)) {
 		uvf_logf(&backend->log, UVF_LOG_WARNING, backend->who,
 			 "%s: the connection is lost: %s", backend->uri, why);
 		connection->lost_at = connection->retry_at = now;
@@ -89,9 +109,7 @@ void nvme_nbd_lose(struct nbd_connection *connection, const char *why)
 		connection->said[0] = '\0';
 	} else {
 		say_failed(connection, why);
-		if (connection->attempts < 6)
-			pause = PAUSE_FIRST_MS << connection->attempts++;
-		connection->retry_at = now + (pause < PAUSE_MOST_MS ? pause : PAUSE_MOST_MS);
+		pause_before_the_next(connection, now);
 	}
 	drop(connection);
 	set_state(connection, NBD_PAUSED);
@@ -189,10 +207,13 @@ static void come_up(struct nbd_connection *connection)
 		return;
 	}
 	connection->export = export;
+	connection->up_at = nbd_now_ms();
+	connection->asked_at = 0;
+	connection->answered = false;
 	set_state(connection, NBD_UP);
 	atomic_store(&connection->down, false);
 	uvf_logf(&backend->log, UVF_LOG_WARNING, backend->who, "%s: connected again after %llu ms",
-		 backend->uri, (unsigned long long)(nbd_now_ms() - connection->lost_at));
+		 backend->uri, (unsigned long long)(connection->up_at - connection->lost_at));
 	for (struct nbd_channel *at = connection->channels; at; at = at->sibling)
 		nvme_nbd_requests_again(at);
 	wake_all(connection);
@@ -348,6 +369,7 @@ int nvme_nbd_connect(struct nbd_backend *backend, struct nbd_connection **connec
 		return uvf_fail(error, -ENOMEM, "no memory");
 	connection->backend = backend;
 	connection->reply = -1;
+	connection->answered = true;
 	pthread_mutex_init(&connection->lock, NULL);
 	set_state(connection, NBD_UP);
 	ret = connect_first(connection, error);

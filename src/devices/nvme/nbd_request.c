@@ -52,10 +52,13 @@ static int piece_done(void *opaque, int *error)
 	struct nbd_request *request = opaque;
 
 	request->outstanding--;
-	if (*error == ENOTCONN || *error == ESHUTDOWN)
+	if (*error == ENOTCONN || *error == ESHUTDOWN) {
 		request->channel->connection->broken = true;
-	else if (*error && !request->result)
-		request->result = result_of(*error);
+	} else {
+		request->channel->connection->answered = true;
+		if (*error && !request->result)
+			request->result = result_of(*error);
+	}
 	note(request);
 	return 1;
 }
@@ -163,6 +166,8 @@ static bool issue(struct nbd_request *request)
 	uint64_t size = 0;
 	int64_t ret;
 
+	if (!connection->asked_at)
+		connection->asked_at = nbd_now_ms();
 	request->outstanding++;
 	if (request->left) {
 		ret = issues[request->io->op](request, &size, flags, done);

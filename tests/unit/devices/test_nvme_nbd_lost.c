@@ -193,6 +193,100 @@ static void nobody_answers(void **state)
 	close(sock);
 }
 
+/* A server, no more than begun: it takes any export to be @SIZE, and ends at the first command. */
+struct ender {
+	int sock;
+	atomic_uint connections;
+};
+
+static bool ender_option(int sock)
+{
+	struct __attribute__((packed)) {
+		uint64_t magic;
+		uint32_t option, length;
+	} option;
+	struct __attribute__((packed)) {
+		uint64_t magic;
+		uint32_t option, type, length;
+		uint16_t info;
+		uint64_t size;
+		uint16_t flags;
+	} reply = {.magic = htobe64(0x3e889045565a9)};
+	bool go;
+	char data[4096];
+
+	if (recv(sock, &option, sizeof(option), MSG_WAITALL) != sizeof(option) ||
+	    be32toh(option.length) > sizeof(data) ||
+	    recv(sock, data, be32toh(option.length), MSG_WAITALL) != be32toh(option.length))
+		return true;
+	go = be32toh(option.option) == 7;
+	reply.option = option.option;
+	if (go) {
+		reply.type = htobe32(3);
+		reply.length = htobe32(12);
+		reply.size = htobe64(SIZE);
+		reply.flags = htobe16(1 | 4); /* flush */
+		send(sock, &reply, sizeof(reply), MSG_NOSIGNAL);
+		reply.length = 0;
+	}
+	reply.type = htobe32(go ? 1 : 0x80000001);
+	send(sock, &reply, 20, MSG_NOSIGNAL);
+	return go;
+}
+
+static void *end_each(void *opaque)
+{
+	struct ender *ender = opaque;
+	int sock;
+
+	while ((sock = accept(ender->sock, NULL, NULL)) >= 0) {
+		char request[28];
+
+		send(sock, "NBDMAGICIHAVEOPT\0\3", 18, MSG_NOSIGNAL);
+		if (recv(sock, request, 4, MSG_WAITALL) == 4) {
+			while (!ender_option(sock))
+				;
+			recv(sock, request, sizeof(request), MSG_WAITALL);
+			atomic_fetch_add(&ender->connections, 1);
+		}
+		close(sock);
+	}
+	return NULL;
+}
+
+/* It comes back, and goes at each command: that is no better than nobody. */
+static void ends_at_each_command(void **state)
+{
+	struct world *world = *state;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct ender ender = {.sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+	struct request request;
+	pthread_t thread;
+
+	SERVER_START(&world->server, "file", world->server.disk);
+	open_export_for(world, 0, 1);
+	submit_to_stopped(world, &request, NVME_IO_FLUSH);
+	server_kill(&world->server);
+	unlink(world->server.socket);
+	strcpy(address.sun_path, world->server.socket);
+	assert_int_equal(bind(ender.sock, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(ender.sock, 16), 0);
+	assert_int_equal(pthread_create(&thread, NULL, end_each, &ender), 0);
+	while (!request.completed && atomic_load(&ender.connections) < 200)
+		one_round(world->channel);
+	assert_int_equal(request.completed, 1);
+	assert_int_equal(request.result, -ENOTCONN);
+	assert_true(world_said(world, "connected again"));
+	assert_true(world_said(world, "commands fail"));
+	/* With pauses of 50 ms and growing. */
+	assert_true(atomic_load(&ender.connections) < 20);
+	shutdown(ender.sock, SHUT_RDWR);
+	/* Its last connection may be waiting for a command. */
+	close_export(world);
+	pthread_join(thread, NULL);
+	close(ender.sock);
+}
+
 static void another_export_is_refused(void **state)
 {
 	struct world *world = *state;
@@ -308,6 +402,7 @@ int main(void)
 		TEST(with_qemu),
 		TEST(fails_after_the_limit),
 		TEST(nobody_answers),
+		TEST(ends_at_each_command),
 		TEST(another_export_is_refused),
 		TEST(cancelled_while_lost),
 		TEST(closed_while_lost),
