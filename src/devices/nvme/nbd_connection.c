@@ -17,6 +17,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/log.h"
 #include "devices/nvme/nbd.h"
 
@@ -187,6 +188,8 @@ static const char *refuse(const struct nbd_backend *backend, const struct nbd_ex
 		return "the export is read-only now: it is refused";
 	if (now->minimum > backend->base.block_size)
 		return "the export has larger blocks now: it is refused";
+	if (!now->maximum || !uvf_is_power_of_two(now->minimum))
+		return "the export takes no whole blocks now: it is refused";
 	if (was->flush && !now->flush)
 		return "the export has no flush now: it is refused";
 	if (atomic_load(&backend->several) && !now->multi_conn)

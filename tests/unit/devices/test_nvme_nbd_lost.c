@@ -314,6 +314,12 @@ static void another_export_is_refused(void **state)
 		one_round(world->channel);
 	assert_int_equal(request.completed, 0);
 	server_kill(&world->server);
+	SERVER_START(&world->server, "--filter=blocksize-policy", "file", world->server.disk,
+		     "blocksize-minimum=512", "blocksize-preferred=512", "blocksize-maximum=2048");
+	while (!request.completed && !world_said(world, "no whole blocks now"))
+		one_round(world->channel);
+	assert_int_equal(request.completed, 0);
+	server_kill(&world->server);
 	/* Less than before, but nothing that was promised. */
 	SERVER_START(&world->server, "--filter=nozero", "file", world->server.disk);
 	while (!request.completed)
