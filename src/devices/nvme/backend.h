@@ -170,7 +170,8 @@ int nvme_backend_open_nbd(const struct nvme_nbd_config *config, struct nvme_back
  * Whose storage it is: nothing may be in flight. A backend that was opened is claimed. Release puts
  * what was written on stable storage and lets another process have it; afterwards only claim and
  * close are allowed. Both do nothing where it is so already.
- * Errors: claim -EBUSY (in use by another process); release -EIO, -ENOSPC... (it stays claimed).
+ * Errors: claim -EBUSY (in use by another process); release -EIO, -ENOSPC..., -EAGAIN (the server
+ * that has it is not there now); then it stays claimed.
  */
 int nvme_backend_claim(struct nvme_backend *backend, struct uvf_error *error);
 int nvme_backend_release(struct nvme_backend *backend);

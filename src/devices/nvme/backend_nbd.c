@@ -252,7 +252,8 @@ static void released(struct nvme_io *io, int result)
 
 /*
  * Two hosts may have it open at once; whoever runs, writes. So all that this one has written must
- * be where the other finds it: in the server, and stable.
+ * be where the other finds it: in the server, and stable. A server that has gone isn't waited for:
+ * all of the device would stand still.
  */
 static int nbd_release(struct nvme_backend *base)
 {
@@ -265,9 +266,7 @@ static int nbd_release(struct nvme_backend *base)
 	ret = nvme_channel_submit(backend->own, &release.io);
 	if (ret != NVME_IO_PENDING)
 		return ret;
-	nvme_channel_kick(backend->own);
-	nvme_channel_drain(backend->own);
-	return release.result;
+	return nvme_nbd_run_alone(backend->own, &release.io) ? release.result : -EAGAIN;
 }
 
 static void free_backend(struct nbd_backend *backend)

@@ -172,6 +172,11 @@ void nvme_nbd_request_free(struct nbd_request *request);
 
 int nvme_nbd_channel_new(struct nbd_backend *backend, struct nbd_connection *connection,
 			 unsigned depth, struct nvme_channel **channelp, struct uvf_error *error);
+/*
+ * Waits for @io, which was submitted and is the only one. False: it was taken back, as there is no
+ * server now. Each call does what can be done to get it back.
+ */
+bool nvme_nbd_run_alone(struct nvme_channel *channel, struct nvme_io *io);
 /* With the lock: there is something for its thread. */
 void nvme_nbd_channel_wake(struct nbd_channel *channel);
 /* With the lock: what was watched will be closed, or (which ends it) @closed already. */

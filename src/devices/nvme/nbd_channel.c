@@ -260,7 +260,8 @@ static void give_up(struct nbd_connection *connection)
 	pthread_mutex_unlock(&connection->lock);
 }
 
-static void nbd_drain(struct nvme_channel *base)
+/* @while_up: ends early, with false, where there is no server. */
+static bool drain(struct nvme_channel *base, bool while_up)
 {
 	struct nbd_connection *connection = nbd_channel_of(base)->connection;
 	uint64_t limit = connection->backend->limit_ms, since = nbd_now_ms();
@@ -271,11 +272,29 @@ static void nbd_drain(struct nvme_channel *base)
 	while (base->in_flight) {
 		if (nbd_reap(base))
 			since = nbd_now_ms();
+		else if (while_up && !atomic_load(&connection->up))
+			return false;
 		else if (nbd_now_ms() - since >= limit)
 			give_up(connection);
 		if (base->in_flight && nbd_arm(base))
 			poll(&fd, 1, DRAIN_LEAST_MS);
 	}
+	return true;
+}
+
+static void nbd_drain(struct nvme_channel *base)
+{
+	drain(base, false);
+}
+
+bool nvme_nbd_run_alone(struct nvme_channel *base, struct nvme_io *io)
+{
+	nbd_kick(base);
+	while (!drain(base, true))
+		/* Not where another thread has found the server again just now. */
+		if (nbd_cancel(base, io))
+			return false;
+	return true;
 }
 
 /* ---- Made and freed ---- */

@@ -170,6 +170,24 @@ static void fails_after_the_limit(void **state)
 	}
 }
 
+/* Letting go of it doesn't wait for a server that has gone, noticed or not. */
+static void no_release_while_lost(void **state)
+{
+	struct world *world = *state;
+
+	SERVER_START(&world->server, "file", world->server.disk);
+	open_export(world, 0);
+	assert_int_equal(run(world->channel, NVME_IO_WRITE, 0, 0, world->memory, 4096), 0);
+	assert_int_equal(nvme_backend_release(world->backend), 0);
+	server_kill(&world->server);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(nvme_backend_release(world->backend), -EAGAIN);
+	server_start_again(&world->server);
+	release_when_up(world);
+	assert_int_equal(run(world->channel, NVME_IO_READ, 0, 0, world->back, 4096), 0);
+	assert_memory_equal(world->memory, world->back, 4096);
+}
+
 /* It listens, and says nothing. */
 static void nobody_answers(void **state)
 {
@@ -407,6 +425,7 @@ int main(void)
 		TEST(over_tcp),
 		TEST(with_qemu),
 		TEST(fails_after_the_limit),
+		TEST(no_release_while_lost),
 		TEST(nobody_answers),
 		TEST(ends_at_each_command),
 		TEST(another_export_is_refused),
