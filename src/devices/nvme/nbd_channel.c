@@ -173,7 +173,11 @@ static bool nbd_cancel(struct nvme_channel *base, struct nvme_io *io)
 			channel->waiting_end = at;
 		break;
 	}
-	/* What a connection that has gone was given isn't in anybody's hands. */
+	/*
+	 * What a connection that has gone was given isn't in anybody's hands here. The server may
+	 * have done it, or do it yet: the driver is told that it was aborted, not that it is
+	 * undone.
+	 */
 	pthread_mutex_lock(&connection->lock);
 	for (unsigned i = 0; connection->state != NBD_UP && !found && i < channel->request_count;
 	     i++) {
