@@ -193,7 +193,7 @@ static void run_time(void)
 		uint64_t calls = read_register(device, CALLS);
 
 		write_register(device, SHUFFLE, 1);
-		while (read_register(device, CALLS) < calls + 10)
+		while (read_register(device, CALLS) < calls + 3)
 			continue;
 		write_register(device, SHUFFLE, 0);
 	}

@@ -304,6 +304,15 @@ int uapi_tracee_keep(struct uapi_tracer *tracer, struct uapi_traced *process)
 	return process->keeping ? -EINPROGRESS : added;
 }
 
+/* What has come to wait in another call since has left clone() as well: its answer may be ours. */
+static void settle_blocked(struct uapi_tracer *tracer, const struct uapi_traced *process)
+{
+	for (size_t i = 0; i < TRACEE_BUCKETS; i++)
+		for (struct uapi_tracee *at = tracer->tracees[i]; at; at = at->next)
+			if (at->process == process && at->unsettled && !may_be_cloning(at->thread))
+				settle(at);
+}
+
 int uapi_process_keep(struct uapi_tracer *tracer, pid_t process)
 {
 	struct uapi_traced *traced = get_process(tracer, process);
@@ -311,6 +320,7 @@ int uapi_process_keep(struct uapi_tracer *tracer, pid_t process)
 
 	if (!traced)
 		return -ENOMEM;
+	settle_blocked(tracer, traced);
 	ret = uapi_tracee_keep(tracer, traced);
 	/* Its threads have it, if there are any. */
 	put_process(tracer, traced);
