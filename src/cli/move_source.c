@@ -166,13 +166,17 @@ static int send_state(struct departure *departure, const void *bytes, size_t siz
 	return ret;
 }
 
-/* All that there is to read now: 0, or an error. */
-static int send_all(struct departure *departure, uint64_t *bytes, struct uvf_error *error)
+/*
+ * All that there is to read now, or @most bytes of it and a little more: what changes faster than
+ * it goes never comes to an end. Returns 0 or an error.
+ */
+static int send_some(struct departure *departure, uint64_t most, uint64_t *bytes,
+		     struct uvf_error *error)
 {
 	uint8_t *buffer = departure->packet.content;
-	uint64_t looked_at = 0;
+	uint64_t looked_at = 0, end = most < UINT64_MAX - *bytes ? *bytes + most : UINT64_MAX;
 
-	for (;;) {
+	while (*bytes < end) {
 		uint64_t begin = uvf_now_ns();
 		ssize_t got = uvf_migration_read(departure->move->dev, buffer, READ_MAX);
 		int ret;
@@ -196,6 +200,7 @@ static int send_all(struct departure *departure, uint64_t *bytes, struct uvf_err
 			return uvf_fail(error, -ECANCELED, "it was cancelled");
 		tell(departure, false);
 	}
+	return 0;
 }
 
 /* ---- PRE_COPY ---- */
@@ -237,8 +242,11 @@ static int pre_copy(struct departure *departure, struct uvf_error *error)
 {
 	int ret = go(departure, VFIO_DEVICE_STATE_PRE_COPY, "PRE_COPY", error);
 
+	if (!ret)
+		ret = estimate(departure, error);
+	/* A round is what there was when it began. */
 	while (!ret) {
-		ret = send_all(departure, &departure->pre_copy_bytes, error);
+		ret = send_some(departure, departure->remaining, &departure->pre_copy_bytes, error);
 		if (ret)
 			break;
 		departure->rounds++;
@@ -277,7 +285,7 @@ static int stop(struct departure *departure, struct uvf_error *error)
 		return ret;
 	departure->suspended = true;
 	ret = go(departure, VFIO_DEVICE_STATE_STOP_COPY, "STOP_COPY", error);
-	return ret ? ret : send_all(departure, &departure->stop_copy_bytes, error);
+	return ret ? ret : send_some(departure, UINT64_MAX, &departure->stop_copy_bytes, error);
 }
 
 static int send_session(struct departure *departure, struct uvf_error *error)

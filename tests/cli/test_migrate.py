@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""test_migrate.py UVFIO DRIVER: moves devices between real servers while real drivers use them. Each
+"""test_migrate.py UVFIO DRIVER UVFIO-WITH-A-MODEL-MORE: moves devices between real servers while real drivers use them. Each
 block that a driver reads is checked by the driver. Time decides nothing: what is awaited has
 its time, and figures are printed, not judged."""
 import fcntl
@@ -18,7 +18,7 @@ import tempfile
 import time
 import unittest
 
-UVFIO, DRIVER = sys.argv[1:3]
+UVFIO, DRIVER, UVFIO_BULK = sys.argv[1:4]
 LIMIT = 60
 
 
@@ -53,7 +53,7 @@ class Case(unittest.TestCase):
         self.processes.append(process)
         return process
 
-    def serve(self, name, *devices, options=()):
+    def serve(self, name, *devices, options=(), program=UVFIO):
         """A server whose sockets are NAME, NAME1..., and whose control socket is NAME.ctl."""
         arguments = []
         for i, device in enumerate(devices):
@@ -61,7 +61,7 @@ class Case(unittest.TestCase):
         log = open(self.path(f"{name}.log"), "w")
         self.addCleanup(log.close)
         process = self.start(
-            [UVFIO, "serve", *arguments, "--control", self.path(f"{name}.ctl"), *options],
+            [program, "serve", *arguments, "--control", self.path(f"{name}.ctl"), *options],
             stderr=log,
         )
         last = self.path(f"{name}{len(devices) - 1 or ''}")
@@ -626,5 +626,78 @@ class Reports(Case):
         self.assertGreater(len(result["progress"]), 3)
 
 
+class Rounds(Case):
+    """A device whose state changes while it is sent; its model checks that what arrives is new."""
+
+    MIB = 1 << 20
+
+    def begin(self, size, rate):
+        for name in ("a", "b"):
+            self.serve(name, f"bulk,size={size},rate={rate}", program=UVFIO_BULK)
+        self.client = socket.socket(socket.AF_UNIX)
+        self.addCleanup(self.client.close)
+        self.client.settimeout(LIMIT)
+        self.client.connect(self.path("a"))
+        body = b'\0\0\0\0{"capabilities":{}}\0'
+        self.ask(1, body)
+
+    def ask(self, command, body):
+        """A message as the protocol has it, and that there is an answer without an error."""
+        self.client.sendall(struct.pack("<HHIII", 7, command, 16 + len(body), 0, 0) + body)
+        answer = self.client.recv(4096)
+        self.assertEqual(struct.unpack_from("<HHIII", answer)[3], 1)
+
+    def is_served(self):
+        self.ask(4, struct.pack("<IIII", 16, 0, 0, 0))  # DEVICE_GET_INFO
+
+    def test_all_goes_early(self):
+        self.begin("32M", "0")
+        result = self.move("a", "b", "--bandwidth", "32M", "--max-downtime", "100")
+        self.is_served()
+        self.assertGreaterEqual(result["pre_copy_bytes"], 32 * self.MIB)
+        self.assertLess(result["stop_copy_bytes"], self.MIB)
+        # A limit is one from below: what is sent takes as long as that.
+        early = next(state for state in result["states"] if state["state"] == "PRE_COPY")
+        self.assertGreater(early["ms"], 900)
+        rates = [sample["rate"] for sample in result["progress"]]
+        self.assertLessEqual(rates[-1], 32 * self.MIB)
+
+    def test_rounds_get_shorter(self):
+        self.begin("32M", "8M")
+        result = self.move("a", "b", "--bandwidth", "64M", "--max-downtime", "50")
+        self.is_served()
+        self.assertGreaterEqual(result["pre_copy_bytes"], 32 * self.MIB)
+        self.assertLess(result["stop_copy_bytes"], 16 * self.MIB)
+        print(f"rounds {result['rounds']}, {result['pre_copy_bytes'] / self.MIB:.1f} MiB early, "
+              f"{result['stop_copy_bytes'] / self.MIB:.1f} at the stop, "
+              f"downtime {result['downtime_ms']:.0f} ms")
+        back = self.move("b", "a", "--max-downtime", "10000")
+        self.is_served()
+        self.assertGreater(back["rounds"], 0)
+
+    def test_never(self):
+        self.begin("32M", "256M")
+        self.refused("a", "b", "the expected downtime stays at .* ms, which is more than 100$",
+                     "--bandwidth", "16M", "--max-downtime", "100")
+        self.is_served()
+        self.move("a", "b", "--max-downtime", "60000")
+        self.is_served()
+
+    def test_cancelled_early_and_late(self):
+        self.begin("32M", "8M")
+        for state, downtime in (("PRE_COPY", "1"), ("STOP_COPY", "60000")):
+            process = self.start([UVFIO, "migrate", self.path("a.ctl"), self.path("b.ctl"),
+                                  "--bandwidth", "16M", "--max-downtime", downtime],
+                                 stderr=subprocess.PIPE)
+            for line in process.stderr:
+                if line.startswith(state):
+                    break
+            process.kill()
+            process.wait(LIMIT)
+            self.is_served()
+        await_true("the device is free", lambda: "serves" not in self.uvfio(
+            "ctl", self.path("b.ctl"), "list").stdout)
+
+
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:])
