@@ -7,18 +7,13 @@
  * session is taken over nothing is done that the other side would notice.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
-#include <uvfio/handover.h>
 #include <uvfio/migration.h>
 
-#include "base/bytes.h"
 #include "core/core.h"
-#include "frontends/vfio_user/handover.h"
+#include "frontends/vfio_user/offered.h"
 #include "frontends/vfio_user/server.h"
 
 struct uvf_adoption {
@@ -32,225 +27,27 @@ struct uvf_adoption {
 	size_t io_fd_count;
 };
 
-/* An offer that is being read. */
-struct offered {
-	struct uvf_handover_header header;
-	const uint8_t *at;
-	size_t left;
-	const struct uvf_server_offer *offer;
-	struct uvf_error *error;
-};
-
-/* ---- Checks ---- */
-
-static int damaged(const struct offered *offered)
-{
-	return uvf_fail(offered->error, -EINVAL, "the session's description makes no sense");
-}
-
-/* The next @count entries of @size bytes each, or NULL. */
-static const void *take(struct offered *offered, uint64_t count, size_t size)
-{
-	const uint8_t *here = offered->at;
-	uint64_t bytes;
-
-	if (__builtin_mul_overflow(count, size, &bytes) || bytes > offered->left)
-		return NULL;
-	offered->at += bytes;
-	offered->left -= bytes;
-	return here;
-}
-
-/* Whether @number is a descriptor, or none where that may be. */
-static bool fd_is_valid(const struct offered *offered, uint32_t number, bool may_be_none)
-{
-	return number < offered->offer->fd_count || (may_be_none && number == UVF_HANDOVER_NO_FD);
-}
-
-static int fd_of(const struct offered *offered, uint32_t number)
-{
-	return number == UVF_HANDOVER_NO_FD ? -1 : offered->offer->fds[number];
-}
-
-static int check_header(struct offered *offered)
+static int check_header(struct uvf_offered *offered)
 {
 	const struct uvf_handover_header *header = &offered->header;
-	const void *bytes = take(offered, 1, sizeof(*header));
+	const void *bytes = uvf_offered_take(offered, 1, sizeof(*header));
 
 	if (!bytes)
-		return damaged(offered);
+		return uvf_offered_damaged(offered);
 	memcpy(&offered->header, bytes, sizeof(*header));
 	if (header->magic != UVF_HANDOVER_MAGIC)
-		return damaged(offered);
+		return uvf_offered_damaged(offered);
 	if (header->version != UVF_HANDOVER_VERSION)
 		return uvf_fail(offered->error, -EPROTONOSUPPORT,
 				"the session is described in version %u, not %u", header->version,
 				UVF_HANDOVER_VERSION);
 	if (header->fd_count != offered->offer->fd_count ||
-	    !fd_is_valid(offered, header->token, false) ||
-	    !fd_is_valid(offered, header->connection, false) ||
-	    !fd_is_valid(offered, header->twin, true) ||
-	    !fd_is_valid(offered, header->memory, true))
-		return damaged(offered);
+	    !uvf_offered_has_fd(offered, header->token, false) ||
+	    !uvf_offered_has_fd(offered, header->connection, false) ||
+	    !uvf_offered_has_fd(offered, header->twin, true) ||
+	    !uvf_offered_has_fd(offered, header->memory, true))
+		return uvf_offered_damaged(offered);
 	return 0;
-}
-
-/* What the driver was told must be true of this server. */
-static int check_limits(struct uvf_connection *connection, const struct offered *offered)
-{
-	const struct uvf_handover_header *header = &offered->header;
-	struct uvf_wire_capabilities ours;
-
-	uvf_connection_agree(connection, &ours);
-	if (header->page_sizes != ours.page_sizes)
-		return uvf_fail(offered->error, -EINVAL, "page sizes differ");
-	if (header->max_dma_maps > ours.max_dma_maps ||
-	    header->mapping_count > header->max_dma_maps)
-		return uvf_fail(offered->error, -E2BIG, "it allows fewer mappings");
-	if (header->max_msg_fds > ours.max_msg_fds ||
-	    header->max_data_xfer_size > ours.max_data_xfer_size ||
-	    header->max_bitmap_size > ours.max_bitmap_size)
-		return uvf_fail(offered->error, -E2BIG, "it allows smaller messages");
-	connection->max_bitmap_size = header->max_bitmap_size;
-	return 0;
-}
-
-static bool is_stream_socket(int fd)
-{
-	int type = 0, domain = 0;
-	socklen_t size = sizeof(type);
-
-	/* #syscalls: getsockopt */
-	return !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) && type == SOCK_STREAM &&
-	       !getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) && domain == AF_UNIX;
-}
-
-/* ---- The connection ---- */
-
-/* #syscalls: fcntl */
-static int copy_of(int fd)
-{
-	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-
-	return copy < 0 ? -EMFILE : copy;
-}
-
-static int make_twin(struct uvf_connection *connection, const struct offered *offered)
-{
-	int fd = fd_of(offered, offered->header.twin);
-
-	if (fd < 0)
-		return 0;
-	fd = is_stream_socket(fd) ? copy_of(fd) : -EINVAL;
-	return fd < 0 ? fd : uvf_connection_set_twin(connection, fd);
-}
-
-static int make_connection(struct uvf_server *server, const struct offered *offered,
-			   struct uvf_connection **connectionp)
-{
-	const struct uvf_handover_header *header = &offered->header;
-	int fd = fd_of(offered, header->connection), ret;
-	struct uvf_connection *connection;
-
-	if (!is_stream_socket(fd))
-		return damaged(offered);
-	fd = copy_of(fd);
-	ret = fd < 0 ? fd : uvf_connection_new(server, fd, true, true, &connection);
-	if (ret)
-		return uvf_fail(offered->error, ret, "%s", strerror(-ret));
-	*connectionp = connection;
-	connection->client = (struct uvf_wire_capabilities){
-		.max_msg_fds = header->client_max_msg_fds,
-		.max_data_xfer_size = header->client_max_data_xfer_size,
-		.max_dma_maps = header->client_max_dma_maps,
-		.page_sizes = header->client_page_sizes,
-		.write_multiple = header->client_write_multiple,
-		.twin_socket = header->client_twin_socket,
-		.twin_fd_index = -1,
-		.migration = header->client_migration,
-		.migration_page_size = header->client_migration_page_size,
-		.max_bitmap_size = header->client_max_bitmap_size,
-	};
-	ret = check_limits(connection, offered);
-	if (ret)
-		return ret;
-	ret = make_twin(connection, offered);
-	if (!ret)
-		ret = uvf_connection_new_space(connection, header->max_dma_maps);
-	return ret ? uvf_fail(offered->error, ret, "the connection: %s", strerror(-ret)) : 0;
-}
-
-static int map_one(struct uvf_connection *connection, const struct offered *offered,
-		   const struct uvf_handover_mapping *mapping)
-{
-	int ret = 0;
-
-	if (!fd_is_valid(offered, mapping->fd, true))
-		return -EINVAL;
-	if (mapping->fd != UVF_HANDOVER_NO_FD)
-		return uvf_map_fd(connection->space, mapping->iova, mapping->size, mapping->prot,
-				  fd_of(offered, mapping->fd), mapping->offset);
-	if (!connection->remote)
-		ret = uvf_remote_memory_new(connection, &connection->remote);
-	return ret ? ret
-		   : uvf_map(connection->space, mapping->iova, mapping->size, mapping->prot,
-			     connection->remote, mapping->offset);
-}
-
-static int make_mappings(struct uvf_connection *connection, struct offered *offered)
-{
-	const struct uvf_handover_header *header = &offered->header;
-	const uint8_t *mappings =
-		take(offered, header->mapping_count, sizeof(struct uvf_handover_mapping));
-
-	if (!mappings)
-		return damaged(offered);
-	for (uint32_t i = 0; i < header->mapping_count; i++) {
-		struct uvf_handover_mapping mapping;
-		int ret;
-
-		memcpy(&mapping, mappings + i * sizeof(mapping), sizeof(mapping));
-		ret = map_one(connection, offered, &mapping);
-		if (ret)
-			return uvf_fail(offered->error, ret, "memory at %#llx can't be mapped: %s",
-					(unsigned long long)mapping.iova, strerror(-ret));
-	}
-	return uvf_remote_set_layout(connection, header->remote_layout) ? damaged(offered) : 0;
-}
-
-/* What the driver has sent that wasn't dealt with. */
-static int put_input(struct uvf_connection *connection, struct offered *offered)
-{
-	const struct uvf_handover_header *header = &offered->header;
-	struct uvf_channel_rest rest = {.size = header->input_size};
-	const uint8_t *fds =
-		take(offered, header->input_fd_count, sizeof(struct uvf_handover_input_fd));
-	int ret = 0;
-
-	rest.bytes = (uint8_t *)take(offered, header->input_size, 1);
-	if (!fds || !rest.bytes || offered->left)
-		return damaged(offered);
-	rest.fds = calloc(header->input_fd_count + 1, sizeof(*rest.fds));
-	if (!rest.fds)
-		return uvf_fail(offered->error, -ENOMEM, "no memory");
-	for (uint32_t i = 0; i < header->input_fd_count && !ret; i++) {
-		struct uvf_handover_input_fd fd;
-		int copy;
-
-		memcpy(&fd, fds + i * sizeof(fd), sizeof(fd));
-		copy = fd_is_valid(offered, fd.fd, false) ? copy_of(fd_of(offered, fd.fd))
-							  : -EINVAL;
-		ret = copy < 0 ? copy : 0;
-		if (!ret)
-			rest.fds[rest.fd_count++] = (struct uvf_rest_fd){.at = fd.at, .fd = copy};
-	}
-	for (size_t i = 0; i < rest.fd_count && ret; i++)
-		close(rest.fds[i].fd);
-	if (!ret)
-		ret = uvf_channel_restore(connection->channel, &rest);
-	free(rest.fds);
-	return ret ? uvf_fail(offered->error, ret, "what the driver has sent: %s", strerror(-ret))
-		   : 0;
 }
 
 /* ---- The device ---- */
@@ -263,10 +60,10 @@ static int go(struct uvf_server *server, enum vfio_device_mig_state state, const
 	return ret ? uvf_fail(error, ret, "%s: %s", what, strerror(-ret)) : 0;
 }
 
-static int adopt_memory(struct uvf_server *server, const struct offered *offered,
+static int adopt_memory(struct uvf_server *server, const struct uvf_offered *offered,
 			struct uvf_adoption *adoption)
 {
-	int fd = fd_of(offered, offered->header.memory);
+	int fd = uvf_offered_fd(offered, offered->header.memory);
 	int ours = uvf_device_memory_fd(server->dev);
 	int ret = 0;
 
@@ -279,7 +76,7 @@ static int adopt_memory(struct uvf_server *server, const struct offered *offered
 		   : 0;
 }
 
-static int keep_io_fds(struct uvf_server *server, const struct offered *offered,
+static int keep_io_fds(struct uvf_server *server, const struct uvf_offered *offered,
 		       const uint8_t *numbers, struct uvf_adoption *adoption)
 {
 	size_t count = offered->header.io_fd_count;
@@ -294,8 +91,9 @@ static int keep_io_fds(struct uvf_server *server, const struct offered *offered,
 		int copy;
 
 		memcpy(&number, numbers + i * sizeof(number), sizeof(number));
-		copy = fd_is_valid(offered, number, false) ? copy_of(fd_of(offered, number))
-							   : -EINVAL;
+		copy = uvf_offered_has_fd(offered, number, false)
+			       ? uvf_offered_copy(uvf_offered_fd(offered, number))
+			       : -EINVAL;
 		if (copy < 0)
 			return uvf_fail(offered->error, copy, "doorbells' eventfds: %s",
 					strerror(-copy));
@@ -304,7 +102,7 @@ static int keep_io_fds(struct uvf_server *server, const struct offered *offered,
 	return 0;
 }
 
-static int keep_irq(const struct offered *offered, const struct uvf_handover_irq *irq,
+static int keep_irq(const struct uvf_offered *offered, const struct uvf_handover_irq *irq,
 		    struct uvf_irq_handover *kept)
 {
 	*kept = (struct uvf_irq_handover){
@@ -316,17 +114,18 @@ static int keep_irq(const struct offered *offered, const struct uvf_handover_irq
 		.pending = irq->pending,
 		.asserted = irq->asserted,
 	};
-	if (!fd_is_valid(offered, irq->trigger, true) || !fd_is_valid(offered, irq->unmask, true))
+	if (!uvf_offered_has_fd(offered, irq->trigger, true) ||
+	    !uvf_offered_has_fd(offered, irq->unmask, true))
 		return -EINVAL;
 	if (irq->trigger != UVF_HANDOVER_NO_FD)
-		kept->trigger = copy_of(fd_of(offered, irq->trigger));
+		kept->trigger = uvf_offered_copy(uvf_offered_fd(offered, irq->trigger));
 	if (irq->unmask != UVF_HANDOVER_NO_FD)
-		kept->unmask = copy_of(fd_of(offered, irq->unmask));
+		kept->unmask = uvf_offered_copy(uvf_offered_fd(offered, irq->unmask));
 	return kept->trigger < -1 || kept->unmask < -1 ? -EMFILE : 0;
 }
 
-static int keep_irqs(struct uvf_server *server, const struct offered *offered, const uint8_t *bytes,
-		     struct uvf_adoption *adoption)
+static int keep_irqs(struct uvf_server *server, const struct uvf_offered *offered,
+		     const uint8_t *bytes, struct uvf_adoption *adoption)
 {
 	size_t count = offered->header.irq_count;
 	int ret = 0;
@@ -359,7 +158,8 @@ static void adoption_free(struct uvf_adoption *adoption)
 	free(adoption);
 }
 
-static int adopt(struct uvf_server *server, struct offered *offered, struct uvf_adoption *adoption)
+static int adopt(struct uvf_server *server, struct uvf_offered *offered,
+		 struct uvf_adoption *adoption)
 {
 	const struct uvf_handover_header *header = &offered->header;
 	const uint8_t *io_fds, *irqs;
@@ -367,15 +167,11 @@ static int adopt(struct uvf_server *server, struct offered *offered, struct uvf_
 
 	if (ret)
 		return ret;
-	io_fds = take(offered, header->io_fd_count, sizeof(uint32_t));
-	irqs = take(offered, header->irq_count, sizeof(struct uvf_handover_irq));
+	io_fds = uvf_offered_take(offered, header->io_fd_count, sizeof(uint32_t));
+	irqs = uvf_offered_take(offered, header->irq_count, sizeof(struct uvf_handover_irq));
 	if (!io_fds || !irqs)
-		return damaged(offered);
-	ret = make_connection(server, offered, &adoption->connection);
-	if (!ret)
-		ret = make_mappings(adoption->connection, offered);
-	if (!ret)
-		ret = put_input(adoption->connection, offered);
+		return uvf_offered_damaged(offered);
+	ret = uvf_offered_connection(server, offered, &adoption->connection);
 	if (ret)
 		return ret;
 	ret = keep_io_fds(server, offered, io_fds, adoption);
@@ -394,7 +190,7 @@ static int adopt(struct uvf_server *server, struct offered *offered, struct uvf_
 			 offered->error);
 	if (ret)
 		return ret;
-	adoption->token = copy_of(fd_of(offered, header->token));
+	adoption->token = uvf_offered_copy(uvf_offered_fd(offered, header->token));
 	return adoption->token < 0 ? uvf_fail(offered->error, -EMFILE, "no descriptor left") : 0;
 }
 
@@ -440,7 +236,7 @@ int uvf_server_reserve(struct uvf_server *server, struct uvf_error *error)
 	return uvf_fail(error, ret, "it can't be opened: %s", strerror(-ret));
 }
 
-/* Channels that end without the driver noticing. */
+/* Its channels end without the driver noticing: they are another process's. */
 void uvf_adoption_undo(struct uvf_server *server)
 {
 	struct uvf_adoption *adoption = server->adoption;
@@ -470,7 +266,7 @@ void uvf_server_unreserve(struct uvf_server *server)
 int uvf_server_adopt(struct uvf_server *server, const struct uvf_server_offer *offer,
 		     struct uvf_error *error)
 {
-	struct offered offered = {
+	struct uvf_offered offered = {
 		.at = offer->bytes, .left = offer->size, .offer = offer, .error = error};
 	struct uvf_adoption *adoption;
 	int ret;

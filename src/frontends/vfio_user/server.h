@@ -12,6 +12,7 @@
  *   remote.c      the client's memory that comes without a file
  *   suspend.c     a session that stands still, goes on, or has gone to another server
  *   offer.c       what another server needs to go on with a session
+ *   offered.c     such a description, read
  *   adopt.c       a session that comes from another server
  *
  * Threads, when it has its own: the acceptor runs the event loop (connecting clients, refusals),
