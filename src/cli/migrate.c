@@ -117,7 +117,7 @@ static int take_arguments(struct migration *migration, int argc, char **argv)
 			return CLI_USAGE;
 		}
 	}
-	if (!ret && (!migration->source.operand || !migration->destination.operand))
+	if (!ret && !migration->destination.operand)
 		return cli_fail(migration->verb, CLI_USAGE, "expected SOURCE DESTINATION");
 	return ret;
 }
@@ -127,21 +127,20 @@ static int take_arguments(struct migration *migration, int argc, char **argv)
 /* "PATH#DEVICE", where there is no socket with all of it for a name. */
 static int find_address(const struct cli_verb *verb, struct end *end)
 {
-	const char *mark = strrchr(end->operand, '#');
-	size_t length = strlen(end->operand);
+	const char *operand = end->operand ? end->operand : "", *mark = strrchr(operand, '#');
+	size_t length = strlen(operand);
 	struct stat there;
 
 	end->device = "";
-	if (mark && stat(end->operand, &there)) {
+	if (mark && stat(operand, &there)) {
 		end->device = mark + 1;
-		length = (size_t)(mark - end->operand);
+		length = (size_t)(mark - operand);
 	}
 	if (!length || length >= sizeof(end->address.sun_path) || strchr(end->device, '\n') ||
 	    strlen(end->device) > 256)
-		return cli_fail(verb, CLI_USAGE, "expected PATH or PATH#DEVICE, got '%s'",
-				end->operand);
+		return cli_fail(verb, CLI_USAGE, "expected PATH or PATH#DEVICE, got '%s'", operand);
 	end->address.sun_family = AF_UNIX;
-	memcpy(end->address.sun_path, end->operand, length);
+	memcpy(end->address.sun_path, operand, length);
 	return CLI_OK;
 }
 
