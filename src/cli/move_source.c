@@ -307,11 +307,11 @@ static int send_session(struct departure *departure, struct uvf_error *error)
 		ret = move_send(move, MOVE_SESSION, (const uint8_t *)offer.bytes + at, size, NULL,
 				0, error);
 	}
-	if (!ret)
-		ret = move_send(move, MOVE_OFFER, "", 1, NULL, 0, error);
-	if (!ret)
-		enter(departure, "RESUMING");
-	return ret;
+	if (ret)
+		return ret;
+	/* Before, as the other end doesn't wait for us. */
+	enter(departure, "RESUMING");
+	return move_send(move, MOVE_OFFER, "", 1, NULL, 0, error);
 }
 
 /* ---- The whole ---- */

@@ -324,7 +324,7 @@ class Failures(Case):
         return result.returncode == 0
 
     def test_real_migrate_killed(self):
-        """The command itself, in the middle of PRE_COPY and of STOP_COPY, which a limit stretches."""
+        """The command itself, in the middle of what a limit stretches."""
         self.serve("a", "nvme,mem=64M,serial=same")
         self.serve("b", "nvme,mem=64M,serial=same")
         driver = self.drive("a", "nvme")
@@ -335,7 +335,7 @@ class Failures(Case):
                 stderr=subprocess.PIPE,
             )
             for line in process.stderr:
-                if line.startswith("STOP_COPY"):
+                if line.startswith(("PRE_COPY", "STOP_COPY")):
                     break
             process.send_signal(sign)
             process.wait(LIMIT)
@@ -587,16 +587,12 @@ class Reports(Case):
         self.serve("a", "nvme,mem=64M,serial=x")
         self.serve("b", "nvme,mem=64M,serial=x")
         driver = self.drive("a", "nvme")
-        self.refused(
-            "a", "b", "the expected downtime stays at [0-9]+ ms, which is more than 10$",
-            "--max-downtime", "10",
-        )
-        time.sleep(1)
+        time.sleep(0.5)
         # What takes as long as that is said to take as long.
         result = self.move("a", "b", "--bandwidth", "4M", "--max-downtime", "3600000")
-        self.assertGreater(result["stop_copy_bytes"], 1 << 20)
-        seconds = result["stop_copy_bytes"] / (4 << 20)
-        self.assertGreater(result["downtime_ms"], seconds * 1000 * 0.9)
+        sent = result["pre_copy_bytes"] + result["stop_copy_bytes"]
+        self.assertGreater(sent, 1 << 20)
+        self.assertGreater(result["total_ms"], sent / (4 << 20) * 1000 * 0.9)
         self.assertEqual(result["bandwidth"], 4 << 20)
         self.end_driver(driver)
 
@@ -622,7 +618,7 @@ class Reports(Case):
         states = [state["state"] for state in result["states"]]
         self.assertEqual(states, ["RUNNING", "PRE_COPY", "PRE_COPY_P2P", "STOP_COPY", "RESUMING"])
         self.assertAlmostEqual(sum(state["ms"] for state in result["states"]), result["total_ms"],
-                               delta=1)
+                               delta=0.1)
         self.assertGreater(len(result["progress"]), 3)
 
 
