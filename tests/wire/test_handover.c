@@ -627,6 +627,22 @@ static void withdrawn_it_goes_on_here(void **state)
 	close(file);
 }
 
+/* Its thread may not have noticed yet that it goes on. */
+static void it_can_be_suspended_again_at_once(void **state)
+{
+	struct pair *pair = *state;
+	struct uvf_error error = {""};
+
+	for (int i = 0; i < 2000; i++) {
+		if (uvf_server_prepare(pair->from->server, &error))
+			fail_msg("%s", error.text);
+		if (i % 3)
+			suspend(pair);
+		uvf_server_go_on(pair->from->server);
+	}
+	scratch_works(pair->from, 4);
+}
+
 static void the_other_is_free_after_either(void **state)
 {
 	struct pair *pair = *state;
@@ -868,6 +884,7 @@ int main(void)
 		TEST(messages_signal_from_there),
 		TEST(a_line_keeps_level_and_mask),
 		TEST(withdrawn_it_goes_on_here),
+		TEST(it_can_be_suspended_again_at_once),
 		TEST(the_other_is_free_after_either),
 		TEST(one_of_both_has_it),
 		TEST(refusals_have_reasons),

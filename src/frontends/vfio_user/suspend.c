@@ -26,13 +26,17 @@ void uvf_suspension_point(struct uvf_connection *connection)
 	struct uvf_server *server = connection->server;
 
 	pthread_mutex_lock(&server->lock);
-	if (server->suspension == UVF_TO_BE_MOVABLE)
-		server->suspension = UVF_MOVABLE;
-	else if (server->suspension == UVF_TO_BE_SUSPENDED)
-		server->suspension = UVF_SUSPENDED;
-	pthread_cond_broadcast(&server->changed);
-	while (server->suspension == UVF_SUSPENDED && !server->stopping)
+	/* Again after each wait: what comes next may be wanted by then. */
+	for (;;) {
+		if (server->suspension == UVF_TO_BE_MOVABLE)
+			server->suspension = UVF_MOVABLE;
+		else if (server->suspension == UVF_TO_BE_SUSPENDED)
+			server->suspension = UVF_SUSPENDED;
+		pthread_cond_broadcast(&server->changed);
+		if (server->suspension != UVF_SUSPENDED || server->stopping)
+			break;
 		pthread_cond_wait(&server->changed, &server->lock);
+	}
 	connection->movable = server->suspension != UVF_NOT_SUSPENDED;
 	uvf_channel_interrupt(connection->channel, false);
 	pthread_mutex_unlock(&server->lock);
