@@ -6,11 +6,13 @@ from failures import check
 from guest import Device, Ioat, Nvme, Offered
 
 # Writes the whole disk in a new order, reads it again and compares, until it is told to stop; then
-# reads what was written last once more.
+# reads what was written last once more. Flushes take so long that one is often in progress when the
+# machine stops.
 WORK = """n=1
 work() {{
     fio --name=io --filename={path} --direct=1 --ioengine=libaio --rw=randwrite --bs=4k \\
-        --iodepth=8 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --randseed=$n "$@"
+        --iodepth=8 --fsync=32 --verify=crc32c --verify_fatal=1 --verify_state_save=0 \\
+        --randseed=$n "$@"
 }}
 while [ ! -e /tmp/stop ]; do
     n=$((n + 1))
