@@ -169,6 +169,9 @@ void uvf_remap_apply(struct uvf_device *dev, uint32_t index, struct area_list *l
 	generation = ++changes->generation;
 	if (remap->revoker.areas_changed)
 		changes->asked = generation;
+	/* Each change fires unless it is masked: one interrupt that got lost isn't the last. */
+	if (remap->has_irq)
+		uvf_irq_set_level(dev, remap->irq, 0, false);
 	set_irq(dev);
 	pthread_mutex_unlock(&remap->lock);
 	changes->possible |= 1ULL << list->number;

@@ -806,8 +806,9 @@ static void a_lost_interrupt_is_the_limit(void **state)
 	given_out(rig, 3);
 	assert_int_equal(uvf_inject(uvf_device_injector(rig->dev), "irq-drop", &error), 0);
 	assert_int_equal(uvf_migration_set_state(rig->dev, PRE_COPY), -ETIMEDOUT);
-	assert_false(rig_fired(rig));
 	assert_int_equal(rig_areas(rig), ALL);
+	/* Of the areas that came back it hears. */
+	assert_true(rig_fired(rig));
 }
 
 static void *set_pre_copy(void *opaque)
