@@ -93,6 +93,14 @@ static int evaluate(struct uvf_device *dev, uint32_t index)
 	return ret;
 }
 
+/* As decide(), also of the list where it is: it may be there without being followed to. */
+static int decide_anew(struct uvf_device *dev, uint32_t index, const struct area_list *list)
+{
+	if (list == current_of(uvf_device_region(dev, index)->changes) && !evaluate(dev, index))
+		return 0;
+	return decide(dev, index, list);
+}
+
 static void settled(struct region_changes *changes)
 {
 	changes->possible = 1ULL << current_of(changes)->number;
@@ -226,6 +234,13 @@ uint64_t uvf_remap_work(struct uvf_device *dev, uint64_t now)
 
 /* ---- What is waited for: with the device's lock ---- */
 
+static void wait_from_now(struct uvf_device *dev)
+{
+	start_waiting(dev);
+	if (!dev->remap->by_hand)
+		uvf_delayer_look(dev, 0);
+}
+
 /* Goes to @list, having decided @ret about it. */
 static void change(struct uvf_device *dev, uint32_t index, struct area_list *list, int decided)
 {
@@ -246,6 +261,7 @@ int uvf_region_set_areas(struct uvf_device *dev, uint32_t index, const struct uv
 	struct region *region = uvf_device_region(dev, index);
 	struct area_list *list, *target;
 	struct region_changes *changes;
+	bool is_there;
 	int ret;
 
 	if (!region || !region->changes ||
@@ -256,12 +272,12 @@ int uvf_region_set_areas(struct uvf_device *dev, uint32_t index, const struct uv
 	if (ret)
 		return ret;
 	target = dev->remap->saving ? list->saving : list;
-	/* Those who have not followed to it are asked again. */
-	if (target == current_of(changes) && (changes->waits || !evaluate(dev, index))) {
+	is_there = target == current_of(changes);
+	if (is_there && changes->waits) {
 		changes->wanted = list;
-		return changes->waits ? -EINPROGRESS : 0;
+		return -EINPROGRESS;
 	}
-	ret = decide(dev, index, target);
+	ret = decide_anew(dev, index, target);
 	if (ret == -EINPROGRESS && prepare_to_wait(dev))
 		ret = -ENOMEM;
 	if (ret && ret != -EINPROGRESS)
@@ -269,20 +285,21 @@ int uvf_region_set_areas(struct uvf_device *dev, uint32_t index, const struct uv
 	changes->wanted = list;
 	changes->waits = ret;
 	changes->deadline = uvf_now_ns() + dev->remap->timeout_ns;
-	change(dev, index, target, ret);
+	/* A transition that waits is not over before this is. */
+	changes->taken |= ret && dev->remap->saving_waits;
+	if (ret || !is_there)
+		change(dev, index, target, ret);
 	return ret;
 }
 
-/* Whether something goes, and what all of it would meet. */
+/* What goes, or has gone with no driver following to it yet: what all of it would meet. */
 static int decide_saving(struct uvf_device *dev)
 {
 	int ret = 0;
 
 	for (uint32_t i = 0; i < dev->remap->region_count; i++) {
 		struct region_changes *changes = changes_of(dev, i);
-		struct area_list *list = changes->wanted->saving;
-		int one =
-			list == current_of(changes) ? 0 : decide(dev, dev->remap->regions[i], list);
+		int one = decide_anew(dev, dev->remap->regions[i], changes->wanted->saving);
 
 		if (one && one != -EINPROGRESS)
 			return one;
@@ -324,12 +341,15 @@ int uvf_remap_save_begin(struct uvf_device *dev)
 		struct region_changes *changes = changes_of(dev, i);
 		struct area_list *list = changes->wanted->saving;
 
-		changes->taken = list != current_of(changes);
+		changes->taken =
+			list != current_of(changes) || decide_anew(dev, remap->regions[i], list);
 		if (changes->taken)
 			change(dev, remap->regions[i], list, ret);
 	}
 	if (!ret)
 		tell_settled(dev);
+	else
+		wait_from_now(dev); /* also where all have followed since it was decided */
 	return ret;
 }
 
