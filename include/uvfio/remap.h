@@ -147,7 +147,7 @@ struct uvf_user_region_mapping {
 UVF_API int uvf_region_set_areas(struct uvf_device *dev, uint32_t index,
 				 const struct uvf_area *areas, size_t count);
 
-/* How long a driver has to follow. 0: the default, 1000 ms. Before the device is offered. */
+/* How long a driver has to follow. 0: the default, 5000 ms. Before the device is offered. */
 UVF_API void uvf_device_set_remap_timeout(struct uvf_device *dev, uint32_t timeout_ms);
 
 /* ---- For drivers in this process ---- */

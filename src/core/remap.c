@@ -7,7 +7,7 @@
 
 #include "core/device.h"
 
-#define DEFAULT_TIMEOUT_NS 1000000000ULL
+#define DEFAULT_TIMEOUT_NS 5000000000ULL
 
 struct remap *uvf_remap_get(struct uvf_device *dev)
 {
