@@ -792,7 +792,7 @@ static void the_limit_comes_by_itself(void **state)
 	assert_int_equal(uvf_migration_state(rig->dev), RUNNING);
 	assert_int_equal(rig_areas(rig), ALL);
 	uvf_device_set_remap_timeout(rig->dev, 0);
-	assert_int_equal(rig->dev->remap->timeout_ns, 1000000000);
+	assert_int_equal(rig->dev->remap->timeout_ns, 5000000000);
 }
 
 /* An interrupt that is lost on its way is a driver that doesn't follow. */
