@@ -102,7 +102,7 @@ static void make_device(void)
 		 VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED},
 		{VFIO_PCI_MSIX_IRQ_INDEX, 8, VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_NORESIZE},
 	};
-	struct uvf_area area = {PAGE, PAGE, -1, 0};
+	struct uvf_area area = {PAGE, PAGE, -1, 0, UVF_AREA_NOT_WHILE_SAVING};
 	struct uvf_io_fd io_fd = {32, 4, target.event, true, 5};
 	struct uvf_region region = {
 		.flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE,
@@ -112,6 +112,7 @@ static void make_device(void)
 		.write = region_write,
 		.areas = &area,
 		.area_count = 1,
+		.areas_change = true,
 		.io_fds = &io_fd,
 		.io_fd_count = 1,
 	};
@@ -125,6 +126,8 @@ static void make_device(void)
 	for (size_t i = 0; i < sizeof(irqs) / sizeof(irqs[0]); i++)
 		must(!uvf_device_add_irq(target.dev, &irqs[i]));
 	uvf_device_set_migration(target.dev, &migration);
+	/* Who never follows holds nobody up. */
+	uvf_device_set_remap_timeout(target.dev, 1);
 }
 
 static void make_target(void)

@@ -294,7 +294,7 @@ static int take_areas(const struct client *client, struct client_region *region)
 	} else {
 		client_region_end(region);
 	}
-	return region->has_saving ? mark_saving(region) : 0;
+	return region->has_saving && region->changes ? mark_saving(region) : 0;
 }
 
 int client_ask_region(struct client *client, uint32_t index, struct client_region *region)
