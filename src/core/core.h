@@ -168,8 +168,8 @@ int uvf_device_give_irqs(struct uvf_device *dev, struct uvf_irq_handover **irqsp
 /* Whether all of them are there and can be set. Errors: -EINVAL. */
 int uvf_device_check_irqs(struct uvf_device *dev, const struct uvf_irq_handover *irqs,
 			  size_t count);
-/* Sets them as they were, without a signal; the descriptors are duplicated. */
-int uvf_device_take_irqs(struct uvf_device *dev, const struct uvf_irq_handover *irqs, size_t count);
+/* Sets them as they were, without a signal, and takes over the descriptors, which are -1 then. */
+int uvf_device_take_irqs(struct uvf_device *dev, struct uvf_irq_handover *irqs, size_t count);
 /* Closes the descriptors. */
 void uvf_irq_handover_free(struct uvf_irq_handover *irqs, size_t count);
 

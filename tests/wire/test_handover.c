@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -139,14 +140,19 @@ static void move(struct pair *pair)
 	finish(pair);
 }
 
+static void go_on(struct pair *pair)
+{
+	assert_int_equal(
+		uvf_migration_set_state(pair->from->device->dev, VFIO_DEVICE_STATE_RUNNING), 0);
+	uvf_server_go_on(pair->from->server);
+}
+
 static void go_back(struct pair *pair)
 {
 	assert_int_equal(uvf_server_withdraw(pair->from->server), 0);
 	assert_int_equal(uvf_server_take_over(pair->to->server), -ECANCELED);
 	uvf_server_unreserve(pair->to->server);
-	assert_int_equal(
-		uvf_migration_set_state(pair->from->device->dev, VFIO_DEVICE_STATE_RUNNING), 0);
-	uvf_server_go_on(pair->from->server);
+	go_on(pair);
 }
 
 /* ---- What the client does ---- */
@@ -855,6 +861,79 @@ static void no_description_does_harm(void **state)
 	close(file);
 }
 
+static void leave_all_descriptors(void)
+{
+	struct rlimit limit;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = limit.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* From now on there is room for so many descriptors more. */
+static void leave_descriptors(unsigned count)
+{
+	struct rlimit limit;
+	int fds[64];
+
+	assert_true(count < 64);
+	leave_all_descriptors();
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (unsigned i = 0; i <= count; i++) {
+		fds[i] = dup(STDERR_FILENO);
+		assert_true(fds[i] >= 0);
+	}
+	limit.rlim_cur = (rlim_t)fds[count];
+	uvf_fdpass_close(fds, count + 1);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static void an_offer_without_descriptors_loses_nothing(void **state)
+{
+	struct pair *pair = *state;
+	const uint32_t eventfd_flag = VFIO_IRQ_SET_DATA_EVENTFD;
+	int line = eventfd(0, EFD_NONBLOCK), unmask = eventfd(0, EFD_NONBLOCK);
+	int doorbell = io_fd_of(pair->from);
+	struct uvf_device *dev = pair->from->device->dev;
+	struct uvf_server_offer offer;
+	struct uvf_error error = {""};
+	unsigned failed = 0;
+	int ret;
+
+	assert_int_equal(
+		set_irqs(pair->from, eventfd_flag | VFIO_IRQ_SET_ACTION_TRIGGER, 0, 0, line), 0);
+	assert_int_equal(
+		set_irqs(pair->from, eventfd_flag | VFIO_IRQ_SET_ACTION_UNMASK, 0, 0, unmask), 0);
+	uvf_irq_set_level(dev, VFIO_PCI_INTX_IRQ_INDEX, 0, true);
+	await_signal(line);
+	prepare(pair);
+	suspend(pair);
+	move_state(pair);
+	do {
+		leave_descriptors(failed);
+		ret = uvf_server_offer(pair->from->server, &offer, &error);
+		if (!ret) {
+			/* Nor does it take any to have all back. */
+			leave_descriptors(0);
+			assert_int_equal(uvf_server_withdraw(pair->from->server), 0);
+		}
+		leave_all_descriptors();
+		failed += ret != 0;
+		/* Who waited for the driver's word on the line does so again. */
+		assert_int_equal(eventfd_write(unmask, 1), 0);
+		await_signal(line);
+		assert_int_equal(eventfd_write(doorbell, 1), 0);
+		await_signal(pair->from->device->io_fd);
+	} while (ret);
+	assert_true(failed > 4);
+	uvf_server_unreserve(pair->to->server);
+	go_on(pair);
+	uvf_irq_set_level(dev, VFIO_PCI_INTX_IRQ_INDEX, 0, false);
+	close(line);
+	close(unmask);
+	close(doorbell);
+}
+
 static void a_server_can_stop_meanwhile(void **state)
 {
 	struct pair *pair = *state;
@@ -891,6 +970,7 @@ int main(void)
 		TEST(a_request_that_lasts_is_waited_for_in_time),
 		TEST(a_client_may_go_at_any_time),
 		TEST(no_description_does_harm),
+		TEST(an_offer_without_descriptors_loses_nothing),
 		TEST(a_server_can_stop_meanwhile),
 	};
 

@@ -304,14 +304,15 @@ static int describe(struct uvf_connection *connection, struct uvf_offer *offer)
 
 /* ---- What is called ---- */
 
-void uvf_offer_undo(struct uvf_device *dev, const struct uvf_offer *offer)
+void uvf_offer_undo(struct uvf_device *dev, struct uvf_offer *offer)
 {
-	int ret = 0;
+	int ret = 0, error = 0;
 
 	if (offer->gave_io_fds)
 		ret = uvf_device_replace_io_fds(dev, offer->io_fds, offer->io_fd_count);
-	if (!ret && offer->irqs)
-		ret = uvf_device_take_irqs(dev, offer->irqs, offer->irq_count);
+	if (offer->irqs)
+		error = uvf_device_take_irqs(dev, offer->irqs, offer->irq_count);
+	ret = ret ? ret : error;
 	if (ret)
 		uvf_device_log(dev, UVF_LOG_ERROR, "its eventfds are lost: %s", strerror(-ret));
 }
