@@ -147,6 +147,8 @@ int uvf_device_adopt_memory(struct uvf_device *dev, int fd, int *oldp);
 int uvf_device_new_memory(struct uvf_device *dev, int *fdp);
 int uvf_device_copy_memory(struct uvf_device *dev, int fd);
 
+/* Whether @fd can be an eventfd: irq.c. */
+bool uvf_is_eventfd(int fd);
 /* The eventfds of its regions, each once, at most @max: how many there are. Borrowed. */
 size_t uvf_device_io_fds(const struct uvf_device *dev, int *fds, size_t max);
 /* Puts others in their places, which stay the caller's. Errors: -EINVAL (not that many). */

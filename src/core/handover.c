@@ -103,19 +103,20 @@ int uvf_device_adopt_memory(struct uvf_device *dev, int fd, int *oldp)
 	ret = check_memory(dev, fd);
 	if (ret)
 		return ret;
-	old = fcntl(dev->memory_fd, F_DUPFD_CLOEXEC, 0);
-	if (old < 0)
+	/* Who doesn't want it takes no descriptor: there may be none left to undo what was done. */
+	old = oldp ? fcntl(dev->memory_fd, F_DUPFD_CLOEXEC, 0) : -1;
+	if (oldp && old < 0)
 		return -errno;
 	uvf_device_lock(dev);
 	ret = map_memory(dev, fd);
 	if (!ret && dup3(fd, dev->memory_fd, O_CLOEXEC) < 0)
 		ret = -errno;
 	if (ret)
-		map_memory(dev, old);
+		map_memory(dev, dev->memory_fd);
 	uvf_device_unlock(dev);
-	if (ret || !oldp)
+	if (ret && old >= 0)
 		close(old);
-	else
+	else if (oldp)
 		*oldp = old;
 	return ret;
 }
