@@ -73,6 +73,8 @@ static void it_arrives(void **state)
 	struct rig *rig = *state;
 
 	assert_int_equal(rig_start(rig, PRE_COPY), -EINPROGRESS);
+	/* The thread that would tell that it was given up: then it could be too late for one. */
+	assert_non_null(atomic_load(&rig->dev->delayer));
 	assert_int_equal(uvf_migration_state(rig->dev), RUNNING);
 	assert_int_equal(rig_start(rig, PRE_COPY), -EBUSY);
 	assert_int_equal(uvf_migration_set_state(rig->dev, STOP), -EBUSY);
