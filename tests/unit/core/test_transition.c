@@ -64,8 +64,9 @@ static void arrive(struct rig *rig, int result)
 	uvf_device_lock(rig->dev);
 	if (!result)
 		far.state = far.to;
-	uvf_device_unlock(rig->dev);
 	uvf_migration_arrived(rig->dev, result);
+	uvf_device_unlock(rig->dev);
+	uvf_transitions_deliver(rig->dev);
 }
 
 static void it_arrives(void **state)
