@@ -487,6 +487,30 @@ static void test_is_cancelled(void **state)
 	rig_free(&rig);
 }
 
+/* However late the device's thread tells of those that were given up: none is in the way. */
+static void test_is_cancelled_at_once(void **state)
+{
+	struct rig rig = rig_new(1, true, AREAS_VERSION);
+	struct reply reply;
+	unsigned cancelled = 0;
+
+	assert_int_equal(set_remap_irq(rig.h, rig.event), 0);
+	assert_int_equal(tell_mapping(rig.h, UVF_USER_REGION_MAPPED, 0, GOES, PAGE), 0);
+	for (unsigned i = 0; i < 100; i++) {
+		begin_state(rig.h, VFIO_DEVICE_STATE_PRE_COPY, 0);
+		begin_state(rig.h, VFIO_DEVICE_STATE_RUNNING, 0);
+	}
+	for (unsigned i = 0; i < 200; i++) {
+		assert_true(receive_message(rig.h->client, &reply));
+		if (!(reply.header.flags & UVF_WIRE_ERROR))
+			continue;
+		assert_int_equal(reply.header.error, ECANCELED);
+		cancelled++;
+	}
+	assert_int_equal(cancelled, 100);
+	rig_free(&rig);
+}
+
 static void test_reset_ends_the_wait(void **state)
 {
 	struct rig rig = rig_new(1, true, AREAS_VERSION);
@@ -641,6 +665,7 @@ int main(void)
 		cmocka_unit_test(test_acknowledges_but_has_it_mapped),
 		cmocka_unit_test(test_never_acknowledges),
 		cmocka_unit_test(test_is_cancelled),
+		cmocka_unit_test(test_is_cancelled_at_once),
 		cmocka_unit_test(test_reset_ends_the_wait),
 		cmocka_unit_test(test_no_reply),
 		cmocka_unit_test(test_leaves_during_the_wait),

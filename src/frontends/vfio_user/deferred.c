@@ -10,13 +10,13 @@
 #include <string.h>
 #include <uvfio/migration.h>
 
+#include "core/core.h"
 #include "frontends/vfio_user/server.h"
 
 /*
- * The device waits for one at a time. One that has just ended isn't answered yet when the next
- * comes.
+ * The device waits for one at a time. Of those that have ended somebody may just be about to tell.
  */
-#define MAX_DEFERRED 4
+#define MAX_DEFERRED 16
 
 /* The session's, and the device's until it has told: who comes last frees it. */
 struct uvf_deferred {
@@ -81,12 +81,23 @@ static struct uvf_deferred *deferred_new(struct uvf_connection *connection,
 	return deferred;
 }
 
+static bool has_ended(struct uvf_deferred *deferred)
+{
+	bool ended;
+
+	pthread_mutex_lock(&deferred->lock);
+	ended = deferred->ended;
+	pthread_mutex_unlock(&deferred->lock);
+	return ended;
+}
+
+/* Those that haven't ended, or whose end nobody has told yet. */
 static size_t count_deferred(const struct uvf_connection *connection)
 {
 	size_t count = 0;
 
 	for (struct uvf_deferred *at = connection->deferred; at; at = at->next)
-		count++;
+		count += !has_ended(at);
 	return count;
 }
 
@@ -123,6 +134,8 @@ int uvf_request_set_state(struct uvf_connection *connection, const struct uvf_wi
 	/* There must be room for the answer. */
 	if (request->feature.argsz - sizeof(request->feature) < sizeof(data))
 		return -EINVAL;
+	/* Who cancels and begins again doesn't depend on when the device's thread comes to tell. */
+	uvf_transitions_deliver(connection->server->dev);
 	if (count_deferred(connection) == MAX_DEFERRED)
 		return -EBUSY;
 	memcpy(&data, request->data, sizeof(data));
@@ -147,16 +160,6 @@ int uvf_request_set_state(struct uvf_connection *connection, const struct uvf_wi
 }
 
 /* ---- The session's ---- */
-
-static bool has_ended(struct uvf_deferred *deferred)
-{
-	bool ended;
-
-	pthread_mutex_lock(&deferred->lock);
-	ended = deferred->ended;
-	pthread_mutex_unlock(&deferred->lock);
-	return ended;
-}
 
 void uvf_connection_answer_deferred(struct uvf_connection *connection)
 {
