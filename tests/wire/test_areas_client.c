@@ -4,6 +4,7 @@
  * device would. And the same behind two sockets: a server of ours offers what our client has.
  */
 #include "changing.h"
+#include "far.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -175,11 +176,18 @@ static void acknowledge(struct rig *rig)
 			 0);
 }
 
+/* Areas may be away for a moment still, for what has been given up. */
 static void *map(struct rig *rig, uint32_t index, uint64_t offset)
 {
-	void *address;
+	void *address = NULL;
+	int ret = -EINVAL;
 
-	assert_int_equal(uvf_region_map(rig->dev, index, offset, PAGE, &address), 0);
+	for (unsigned i = 0; i < LONG_TIME_MS && ret == -EINVAL; i++) {
+		ret = uvf_region_map(rig->dev, index, offset, PAGE, &address);
+		if (ret == -EINVAL)
+			usleep(1000);
+	}
+	assert_int_equal(ret, 0);
 	return address;
 }
 
@@ -382,6 +390,71 @@ static void test_is_cancelled(void **state)
 	assert_int_equal(uvf_device_reset(rig->dev, UVF_RESET_DEVICE), 0);
 	assert_int_equal(result(rig), -ECANCELED);
 	uvf_region_unmap(rig->dev, 0, GOES, PAGE, goes);
+}
+
+/* ---- A frontend that takes mappings away by itself ---- */
+
+struct revoker {
+	struct rig *rig;
+	int result;
+	bool later; /* on a thread of its own */
+	pthread_t thread;
+	uint64_t generation;
+	unsigned asked;
+};
+
+static void *revoke_later(void *opaque)
+{
+	struct revoker *revoker = opaque;
+
+	usleep(1000);
+	uvf_region_revoked(revoker->rig->dev, 0, revoker->generation, revoker->result);
+	return NULL;
+}
+
+static void areas_changed(void *opaque, uint32_t index, uint64_t generation)
+{
+	struct revoker *revoker = opaque;
+
+	/* The last one counts. */
+	if (revoker->later && revoker->asked)
+		pthread_join(revoker->thread, NULL);
+	revoker->asked++;
+	revoker->generation = generation;
+	if (revoker->later)
+		assert_int_equal(pthread_create(&revoker->thread, NULL, revoke_later, revoker), 0);
+	else
+		uvf_region_revoked(revoker->rig->dev, index, generation, revoker->result);
+}
+
+static void revoked_ways(struct rig *rig, struct revoker *revoker, int expected)
+{
+	const struct uvf_revoker way_there = {areas_changed, revoker};
+
+	uvf_device_set_revoker(rig->dev, &way_there);
+	for (unsigned i = 0; i < 5; i++) {
+		wait_for_areas(rig, 0, 3);
+		assert_int_equal(go(rig, VFIO_DEVICE_STATE_PRE_COPY), expected);
+		if (!expected)
+			assert_int_equal(go(rig, VFIO_DEVICE_STATE_RUNNING), 0);
+	}
+	wait_for_areas(rig, 0, 3);
+	uvf_device_close(rig->dev);
+	if (revoker->later)
+		pthread_join(revoker->thread, NULL);
+	assert_true(revoker->asked >= 10);
+	assert_int_equal(uvf_device_open(rig->dev), 0);
+}
+
+static void test_revoker(void **state)
+{
+	struct rig *rig = *state;
+	struct revoker at_once = {.rig = rig}, later = {.rig = rig, .later = true};
+	struct revoker failing = {.rig = rig, .result = -EIO};
+
+	revoked_ways(rig, &at_once, 0);
+	revoked_ways(rig, &later, 0);
+	revoked_ways(rig, &failing, -EBUSY);
 }
 
 /* ---- Who leaves while it is waited for ---- */
@@ -595,6 +668,46 @@ static void test_no_write_is_missed_by_calls(void **state)
 	hammer(*state, false);
 }
 
+/* ---- A model that takes all that it gives ---- */
+
+#define DOORBELLS PAGE /* in an NVMe controller's BAR */
+
+static void test_nvme_doorbells(void **state)
+{
+	struct rig rig = {.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+	struct uvf_region_info info;
+	struct far far;
+	void *doorbells;
+
+	far_open(&far, "nvme,null=1M,poll=on,doorbells=trapped-while-saving", false);
+	rig.dev = far.dev;
+	assert_int_equal(uvf_device_open(rig.dev), 0);
+	pthread_mutex_init(&rig.lock, NULL);
+	pthread_cond_init(&rig.changed, NULL);
+	follow_by_irq(&rig);
+	for (unsigned i = 0; i < 10; i++) {
+		do {
+			uvf_region_get_info(rig.dev, 0, &info);
+		} while (!info.area_count);
+		doorbells = map(&rig, 0, DOORBELLS);
+		begin(&rig);
+		expect_event(rig.event);
+		assert_int_equal(uvf_region_take_changes(rig.dev, 0), UVF_REGION_CHANGED_AREAS);
+		assert_int_equal(uvf_region_get_info(rig.dev, 0, &info), 0);
+		assert_int_equal(info.area_count, 0);
+		uvf_region_unmap(rig.dev, 0, DOORBELLS, PAGE, doorbells);
+		acknowledge(&rig);
+		assert_int_equal(result(&rig), 0);
+		assert_int_equal(go(&rig, VFIO_DEVICE_STATE_RUNNING), 0);
+		expect_event(rig.event);
+		uvf_region_take_changes(rig.dev, 0);
+		acknowledge(&rig);
+	}
+	uvf_device_close(rig.dev);
+	far_close(&far);
+	close(rig.event);
+}
+
 static int run(const char *name, unsigned depth, bool no_twin)
 {
 	const struct CMUnitTest tests[] = {
@@ -608,6 +721,7 @@ static int run(const char *name, unsigned depth, bool no_twin)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_never_acknowledges, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_is_cancelled, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_revoker, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_closes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_is_freed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_server_goes, setup, teardown),
@@ -627,6 +741,8 @@ static int run(const char *name, unsigned depth, bool no_twin)
 
 int main(void)
 {
-	return run("one socket", 1, false) + run("one socket for all", 1, true) +
-	       run("two sockets", 2, false);
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_nvme_doorbells)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL) + run("one socket", 1, false) +
+	       run("one socket for all", 1, true) + run("two sockets", 2, false);
 }

@@ -147,7 +147,8 @@ void client_areas_settled(struct uvf_device *dev, uint32_t index, int result)
 		if (changing->index != index)
 			continue;
 		changing->waits = false;
-		changing->followed = !result;
+		/* What this process has mapped itself outlives a close, which ends the wait. */
+		changing->followed = !result && uvf_region_is_followed(dev, index);
 	}
 	poke(client);
 }

@@ -245,6 +245,7 @@ static int mark_saving(struct client_region *region)
 	return 0;
 }
 
+/* #syscalls: fstat newfstatat fcntl */
 bool client_same_file(int a, int b)
 {
 	struct stat one, other;
