@@ -205,8 +205,8 @@ UVF_API void uvf_device_unlock(struct uvf_device *dev);
 /*
  * For a device that reaches its driver's memory by itself, not by the calls in dma.h (it is in
  * another process): it can't say what it writes, so all that is mapped for writing counts as dirty.
- * If it pins (uvf_dma_pin()) it says thereby that it writes only where it has pinned: from its first
- * pin in an address space on only those count there, if no other device is in its group.
+ * If it pins (uvf_dma_pin()) it says thereby that it writes only where it has pinned: from its
+ * first pin in an address space on only those count there, if no other device is in its group.
  * Before the device is offered.
  */
 UVF_API void uvf_device_set_silent(struct uvf_device *dev);

@@ -124,8 +124,6 @@ static int collect(struct arrival *arrival, struct uvf_error *error)
 		default:
 			ret = uvf_fail(error, -EPROTO, "the source sends what makes no sense");
 		}
-		uvf_fdpass_close(arrival->packet.fds, arrival->packet.fd_count);
-		arrival->packet.fd_count = 0;
 	} while (!ret && arrival->packet.header.kind != MOVE_OFFER);
 	return ret;
 }
@@ -177,7 +175,7 @@ static void tell_result(const struct arrival *arrival)
 	json_object_object_add(result, "state_bytes",
 			       json_object_new_int64((int64_t)arrival->state_bytes));
 	json_object_object_add(answer, "result", result);
-	move_tell(arrival->move, answer, true);
+	move_tell_last(arrival->move, answer);
 }
 
 void move_in(struct move *move)
@@ -201,7 +199,7 @@ void move_in(struct move *move)
 		move_fail(move, &error);
 	else
 		tell_result(arrival);
-	uvf_fdpass_close(arrival->packet.fds, arrival->packet.fd_count);
+	move_close_fds(&arrival->packet);
 	uvf_fdpass_close(arrival->fds, arrival->fd_count);
 	free(arrival->fds);
 	free(arrival->session);

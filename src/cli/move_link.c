@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "base/fdpass.h"
 
-/* For the last line, to somebody who doesn't read. */
+/* For what is said last, to somebody who doesn't read. */
 #define TELL_MS 5000
 
 /* #syscalls: poll */
@@ -65,9 +65,9 @@ static int hung_up(struct move *move, struct uvf_error *error)
 		/* That it went without reading all comes before what it has said. */
 		if (got == -ECONNRESET)
 			continue;
+		move_close_fds(packet);
 		if (got <= 0)
 			break;
-		uvf_fdpass_close(packet->fds, packet->fd_count);
 		if ((size_t)got < sizeof(packet->header) || packet->header.kind != MOVE_ERROR)
 			continue;
 		uvf_fail(error, ret, "the %s: %.*s", move->out ? "destination" : "source",
@@ -103,13 +103,19 @@ int move_send(struct move *move, enum move_kind kind, const void *content, size_
 	}
 }
 
+void move_close_fds(struct move_packet *packet)
+{
+	uvf_fdpass_close(packet->fds, packet->fd_count);
+	packet->fd_count = 0;
+}
+
 int move_receive(struct move *move, struct move_packet *packet, int timeout_ms,
 		 struct uvf_error *error)
 {
 	ssize_t got;
 	int ready;
 
-	packet->fd_count = 0;
+	move_close_fds(packet);
 	do {
 		ready = move_wait(move, POLLIN, timeout_ms);
 		if (ready == -ECANCELED)
@@ -123,9 +129,9 @@ int move_receive(struct move *move, struct move_packet *packet, int timeout_ms,
 	if (!got || got == -ECONNRESET)
 		return hung_up(move, error);
 	if (got < (ssize_t)sizeof(packet->header) ||
-	    (size_t)got != sizeof(packet->header) + packet->header.size) {
-		uvf_fdpass_close(packet->fds, packet->fd_count);
-		packet->fd_count = 0;
+	    (size_t)got != sizeof(packet->header) + packet->header.size ||
+	    (packet->fd_count && packet->header.kind != MOVE_FDS_PACKET)) {
+		move_close_fds(packet);
 		return uvf_fail(error, -EPROTO, "the %s sends what makes no sense",
 				move->out ? "destination" : "source");
 	}
@@ -135,28 +141,70 @@ int move_receive(struct move *move, struct move_packet *packet, int timeout_ms,
 			(int)packet->header.size, (char *)packet->content);
 }
 
-/* #syscalls: sendto poll */
-void move_tell(struct move *move, struct json_object *object, bool must)
+/* What is told goes as far as there is room: 0, -EAGAIN, or why nobody gets any of it any more. */
+static int tell_rest(struct move *move)
 {
-	char *line = NULL;
-	int length =
-		asprintf(&line, "%s\n",
-			 json_object_to_json_string_ext(object, JSON_C_TO_STRING_NOSLASHESCAPE));
 	size_t at = 0;
+	int ret = 0;
 
-	json_object_put(object);
-	while (length > 0 && at < (size_t)length) {
-		struct pollfd room = {move->control, POLLOUT, 0};
-		ssize_t sent = send(move->control, line + at, (size_t)length - at,
+	while (at < move->untold_size && !ret) {
+		ssize_t sent = send(move->control, move->untold + at, move->untold_size - at,
 				    MSG_NOSIGNAL | MSG_DONTWAIT);
 
-		if (sent > 0)
+		if (sent >= 0)
 			at += (size_t)sent;
-		/* Once begun, a line is ended. */
-		else if (errno != EAGAIN || (!must && !at) || poll(&room, 1, TELL_MS) <= 0)
-			break;
+		else
+			ret = -errno;
 	}
-	free(line);
+	move->untold_size = ret && ret != -EAGAIN ? 0 : move->untold_size - at;
+	if (move->untold_size)
+		memmove(move->untold, move->untold + at, move->untold_size);
+	return ret;
+}
+
+/* #syscalls: sendto */
+void move_tell(struct move *move, struct json_object *object, bool must)
+{
+	const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_NOSLASHESCAPE);
+	size_t length = strlen(text);
+	char *grown;
+
+	tell_rest(move);
+	if (!must && move->untold_size) {
+		json_object_put(object);
+		return;
+	}
+	grown = realloc(move->untold, move->untold_size + length + 1);
+	if (grown) {
+		memcpy(grown + move->untold_size, text, length);
+		grown[move->untold_size + length] = '\n';
+		move->untold = grown;
+		move->untold_size += length + 1;
+		tell_rest(move);
+	}
+	json_object_put(object);
+}
+
+/* #syscalls: poll */
+void move_tell_last(struct move *move, struct json_object *object)
+{
+	struct pollfd room = {move->control, POLLOUT, 0};
+	int ret;
+
+	move_tell(move, object, true);
+	do
+		ret = tell_rest(move);
+	while (ret == -EAGAIN && poll(&room, 1, TELL_MS) > 0);
+	free(move->untold);
+	move->untold = NULL;
+	move->untold_size = 0;
+}
+
+/* #syscalls: shutdown */
+void move_hang_up(struct move *move)
+{
+	shutdown(move->control, SHUT_RDWR);
+	shutdown(move->link, SHUT_RDWR);
 }
 
 void move_fail(struct move *move, const struct uvf_error *error)
@@ -167,5 +215,5 @@ void move_fail(struct move *move, const struct uvf_error *error)
 	if (move->link >= 0)
 		move_send(move, MOVE_ERROR, error->text, strlen(error->text), NULL, 0, &ignored);
 	json_object_object_add(answer, "error", json_object_new_string(error->text));
-	move_tell(move, answer, true);
+	move_tell_last(move, answer);
 }

@@ -73,12 +73,14 @@ struct move {
 	bool out;
 	pthread_t thread;
 	struct json_object *parameters;
+	char *untold; /* what was said on the control connection and didn't go yet */
+	size_t untold_size;
 };
 
 struct move_packet {
 	struct move_header header;
 	uint8_t content[MOVE_MAX_CONTENT];
-	int fds[MOVE_FDS]; /* the receiver's */
+	int fds[MOVE_FDS]; /* of MOVE_FDS_PACKET; until the next is received, or move_close_fds() */
 	size_t fd_count;
 };
 
@@ -98,10 +100,20 @@ int move_send(struct move *move, enum move_kind kind, const void *content, size_
 /* The same, and -ETIMEDOUT, -EPROTO. */
 int move_receive(struct move *move, struct move_packet *packet, int timeout_ms,
 		 struct uvf_error *error);
-/* For who waits: how it goes. Takes the object over. Without @must it may get lost. */
+/* Those of the packet that nobody took. */
+void move_close_fds(struct move_packet *packet);
+/*
+ * For who waits: how it goes. Takes the object over. Never waits for who doesn't read: without
+ * @must it may get lost, with it it goes later.
+ */
 void move_tell(struct move *move, struct json_object *object, bool must);
+/* The last line, which is waited for. */
+void move_tell_last(struct move *move, struct json_object *object);
 /* {"error": text}, to who waits and, where that can be, to the other end. */
 void move_fail(struct move *move, const struct uvf_error *error);
+
+/* There is no more to say, while it isn't all over yet. */
+void move_hang_up(struct move *move);
 
 /* What the device has logged as an error since move_forget(), or @otherwise. */
 void move_forget(struct move *move);

@@ -23,8 +23,11 @@
 #define SUSPEND_MS 10000
 /* The other end loads the state in this time: storage can be slow to open. */
 #define ADOPT_MS 30000
-/* Storage that the other end had comes back in this time. */
+/* Storage that the other end had comes back in this time, or it is told that it didn't. */
 #define BACK_MS 5000
+/* How often it is asked for: until then, and from then on. */
+#define BACK_SOON_MS 20
+#define BACK_LATE_MS 1000
 /* Without getting better for so long, it never will. */
 #define STUCK_NS 5000000000
 #define READ_MAX 65536
@@ -39,7 +42,7 @@ struct departure {
 	uint64_t remaining;
 	double expected_ms, best_ms;
 	uint64_t best_at;
-	bool suspended, offered;
+	bool prepared, changed, offered; /* the session, the state; there is an offer */
 	struct state_time {
 		const char *name;
 		uint64_t at;
@@ -127,7 +130,7 @@ static void tell_result(struct departure *departure, const struct move_done *don
 	add_number(result, "rounds", departure->rounds);
 	json_object_object_add(result, "states", states_of(departure, done->running));
 	json_object_object_add(answer, "result", result);
-	move_tell(departure->move, answer, true);
+	move_tell_last(departure->move, answer);
 }
 
 /* ---- The state ---- */
@@ -139,6 +142,7 @@ static int go(struct departure *departure, enum vfio_device_mig_state state, con
 	int ret;
 
 	move_forget(departure->move);
+	departure->changed = true;
 	ret = uvf_migration_set_state(departure->move->dev, state);
 	if (!ret)
 		enter(departure, name);
@@ -283,7 +287,6 @@ static int stop(struct departure *departure, struct uvf_error *error)
 	ret = uvf_server_suspend(departure->move->server, SUSPEND_MS, error);
 	if (ret)
 		return ret;
-	departure->suspended = true;
 	ret = go(departure, VFIO_DEVICE_STATE_STOP_COPY, "STOP_COPY", error);
 	return ret ? ret : send_some(departure, UINT64_MAX, &departure->stop_copy_bytes, error);
 }
@@ -338,12 +341,13 @@ static int leave(struct departure *departure, struct uvf_error *error)
 
 	enter(departure, "RUNNING");
 	ret = say_hello(departure, error);
-	if (!ret && uvf_migration_state(move->dev) != VFIO_DEVICE_STATE_RUNNING)
-		ret = uvf_fail(error, -EBUSY, "its driver is migrating it");
 	if (!ret)
 		ret = uvf_server_prepare(move->server, error);
 	if (ret)
 		return ret;
+	departure->prepared = true;
+	if (uvf_migration_state(move->dev) != VFIO_DEVICE_STATE_RUNNING)
+		return uvf_fail(error, -EBUSY, "its driver is migrating it");
 	if (uvf_migration_flags(move->dev) & VFIO_MIGRATION_PRE_COPY)
 		ret = pre_copy(departure, error);
 	if (!ret)
@@ -358,21 +362,47 @@ static int leave(struct departure *departure, struct uvf_error *error)
 	return ret;
 }
 
-/* Back to work here. The other end may hold on to the device's storage for a moment. */
-static void go_on(struct departure *departure)
+/*
+ * Back to work. The other end may hold on to the device's storage: that is waited for until @until,
+ * or until all ends. Returns 0 also where the driver has gone, or has put it in another state.
+ */
+static int run_again(struct departure *departure, unsigned every_ms, uint64_t until)
+{
+	struct move *move = departure->move;
+	struct pollfd stop = {move->stop, POLLIN, 0};
+
+	for (;;) {
+		int ret = uvf_migration_set_state(move->dev, VFIO_DEVICE_STATE_RUNNING);
+		enum vfio_device_mig_state left = uvf_migration_state(move->dev);
+
+		if (!ret || ret == -ENODEV)
+			return 0;
+		if (uvf_now_ns() >= until || poll(&stop, 1, (int)every_ms) > 0)
+			return ret;
+		if (uvf_migration_state(move->dev) != left)
+			return 0;
+	}
+}
+
+/* It goes on here, and who waits hears why. */
+static void go_on(struct departure *departure, const struct uvf_error *error)
 {
 	struct move *move = departure->move;
 	uint64_t until = uvf_now_ns() + BACK_MS * 1000000ULL;
-	int ret;
+	int ret = departure->changed ? run_again(departure, BACK_SOON_MS, until) : 0;
 
-	do {
-		ret = uvf_migration_set_state(move->dev, VFIO_DEVICE_STATE_RUNNING);
-		if (ret && ret != -ENODEV)
-			(void)!poll(NULL, 0, 20);
-	} while (ret && ret != -ENODEV && uvf_now_ns() < until);
-	if (ret && ret != -ENODEV)
-		uvf_device_log(move->dev, UVF_LOG_ERROR, "it does not go on: %s", strerror(-ret));
-	uvf_server_go_on(move->server);
+	if (departure->prepared)
+		uvf_server_go_on(move->server);
+	if (ret)
+		uvf_device_log(move->dev, UVF_LOG_ERROR, "it does not go on yet: %s",
+			       strerror(-ret));
+	move_fail(move, error);
+	if (!ret)
+		return;
+	/* Nobody waits for the end of this. */
+	move_hang_up(move);
+	if (!run_again(departure, BACK_LATE_MS, UINT64_MAX))
+		uvf_device_log(move->dev, UVF_LOG_WARNING, "it goes on at last");
 }
 
 static int64_t parameter(const struct move *move, const char *name)
@@ -409,11 +439,11 @@ void move_out(struct move *move)
 		done.running = uvf_now_ns();
 	}
 	if (ret) {
-		go_on(departure);
-		move_fail(move, &error);
+		go_on(departure, &error);
 	} else {
 		uvf_server_let_go(move->server);
 		tell_result(departure, &done);
 	}
+	move_close_fds(&departure->packet);
 	free(departure);
 }

@@ -147,6 +147,8 @@ int uvf_device_adopt_memory(struct uvf_device *dev, int fd, int *oldp);
 int uvf_device_new_memory(struct uvf_device *dev, int *fdp);
 int uvf_device_copy_memory(struct uvf_device *dev, int fd);
 
+/* Whether @fd can be an eventfd: irq.c. */
+bool uvf_is_eventfd(int fd);
 /* The eventfds of its regions, each once, at most @max: how many there are. Borrowed. */
 size_t uvf_device_io_fds(const struct uvf_device *dev, int *fds, size_t max);
 /* Puts others in their places, which stay the caller's. Errors: -EINVAL (not that many). */
@@ -168,8 +170,8 @@ int uvf_device_give_irqs(struct uvf_device *dev, struct uvf_irq_handover **irqsp
 /* Whether all of them are there and can be set. Errors: -EINVAL. */
 int uvf_device_check_irqs(struct uvf_device *dev, const struct uvf_irq_handover *irqs,
 			  size_t count);
-/* Sets them as they were, without a signal; the descriptors are duplicated. */
-int uvf_device_take_irqs(struct uvf_device *dev, const struct uvf_irq_handover *irqs, size_t count);
+/* Sets them as they were, without a signal, and takes over the descriptors, which are -1 then. */
+int uvf_device_take_irqs(struct uvf_device *dev, struct uvf_irq_handover *irqs, size_t count);
 /* Closes the descriptors. */
 void uvf_irq_handover_free(struct uvf_irq_handover *irqs, size_t count);
 

@@ -129,8 +129,6 @@ void uvf_irq_deliver(struct uvf_device *dev, uint32_t index, uint32_t vector, bo
 void uvf_device_free_irqs(struct uvf_device *dev);
 /* Disables all. With the device's lock held. */
 void uvf_device_disable_irqs(struct uvf_device *dev);
-/* Whether @fd can be one: see there. */
-bool uvf_is_eventfd(int fd);
 /* Tells the layer and the model that vectors of @index were set. With the device's lock held. */
 void uvf_irq_index_changed(struct uvf_device *dev, uint32_t index);
 /* The driver unmasks @vector: what is pending or still asserted signals. */

@@ -103,19 +103,20 @@ int uvf_device_adopt_memory(struct uvf_device *dev, int fd, int *oldp)
 	ret = check_memory(dev, fd);
 	if (ret)
 		return ret;
-	old = fcntl(dev->memory_fd, F_DUPFD_CLOEXEC, 0);
-	if (old < 0)
+	/* Who doesn't want it takes no descriptor: there may be none left to undo what was done. */
+	old = oldp ? fcntl(dev->memory_fd, F_DUPFD_CLOEXEC, 0) : -1;
+	if (oldp && old < 0)
 		return -errno;
 	uvf_device_lock(dev);
 	ret = map_memory(dev, fd);
 	if (!ret && dup3(fd, dev->memory_fd, O_CLOEXEC) < 0)
 		ret = -errno;
 	if (ret)
-		map_memory(dev, old);
+		map_memory(dev, dev->memory_fd);
 	uvf_device_unlock(dev);
-	if (ret || !oldp)
+	if (ret && old >= 0)
 		close(old);
-	else
+	else if (oldp)
 		*oldp = old;
 	return ret;
 }
@@ -236,30 +237,33 @@ static int copy_of(int fd)
 }
 
 /*
- * One vector's. The unmask eventfd is given up before the state is looked at: who waited for it may
- * have changed that.
+ * One vector's, or nothing of it. The unmask eventfd is given up before the state is looked at: who
+ * waited for it may have changed that.
  */
 static int give_vector(struct uvf_device *dev, struct irq_index *irq, uint32_t number,
 		       struct uvf_irq_handover *given)
 {
 	struct irq_vector *vector = &irq->vectors[number];
-	int unmask = copy_of(vector->unmask);
+	/* Both are set with the device's lock held, which is. */
+	int trigger = copy_of(vector->trigger), unmask = copy_of(vector->unmask);
 
-	if (vector->unmask >= 0 && unmask < 0)
+	if ((vector->trigger >= 0 && trigger < 0) || (vector->unmask >= 0 && unmask < 0)) {
+		uvf_fdpass_close((int[]){trigger, unmask}, 2);
 		return -EMFILE;
+	}
 	uvf_resampler_set(dev, irq, vector, -1);
 	*given = (struct uvf_irq_handover){
 		.index = irq->description.index,
 		.vector = number,
+		.trigger = trigger,
 		.unmask = unmask,
 	};
 	pthread_mutex_lock(&vector->lock);
-	given->trigger = copy_of(vector->trigger);
 	given->masked = vector->masked;
 	given->pending = vector->pending;
 	given->asserted = vector->asserted;
 	pthread_mutex_unlock(&vector->lock);
-	return given->trigger < 0 && vector->trigger >= 0 ? -EMFILE : 0;
+	return 0;
 }
 
 static size_t count_vectors(const struct uvf_device *dev)
@@ -288,8 +292,9 @@ int uvf_device_give_irqs(struct uvf_device *dev, struct uvf_irq_handover **irqsp
 		if (!irq || !atomic_load(&irq->enabled))
 			continue;
 		for (uint32_t n = 0; n < irq->description.count && !ret; n++) {
-			irqs[count].trigger = irqs[count].unmask = -1;
-			ret = give_vector(dev, irq, n, &irqs[count++]);
+			ret = give_vector(dev, irq, n, &irqs[count]);
+			if (!ret)
+				count++;
 		}
 	}
 	uvf_device_unlock(dev);
@@ -324,37 +329,39 @@ int uvf_device_check_irqs(struct uvf_device *dev, const struct uvf_irq_handover 
 }
 
 /* #syscalls: close */
-static int take_vector(struct uvf_device *dev, const struct uvf_irq_handover *taken)
+static int take_vector(struct uvf_device *dev, struct uvf_irq_handover *taken)
 {
 	struct irq_vector *vector = vector_at(dev, taken->index, taken->vector);
-	int trigger = copy_of(taken->trigger), unmask = copy_of(taken->unmask);
-	int old;
+	int unmask = taken->unmask, old;
 
-	if ((taken->trigger >= 0 && trigger < 0) || (taken->unmask >= 0 && unmask < 0)) {
-		uvf_fdpass_close((int[]){trigger, unmask}, 2);
-		return -EMFILE;
-	}
 	pthread_mutex_lock(&vector->lock);
 	old = vector->trigger;
-	vector->trigger = trigger;
+	vector->trigger = taken->trigger;
 	vector->masked = taken->masked;
 	vector->pending = taken->pending;
 	vector->asserted = taken->asserted;
 	pthread_mutex_unlock(&vector->lock);
+	taken->trigger = taken->unmask = -1;
 	if (old >= 0)
 		close(old);
 	atomic_store_explicit(&dev->irqs[taken->index]->enabled, true, memory_order_release);
 	return unmask < 0 ? 0 : uvf_resampler_set(dev, dev->irqs[taken->index], vector, unmask);
 }
 
-int uvf_device_take_irqs(struct uvf_device *dev, const struct uvf_irq_handover *irqs, size_t count)
+int uvf_device_take_irqs(struct uvf_device *dev, struct uvf_irq_handover *irqs, size_t count)
 {
 	int ret = uvf_device_check_irqs(dev, irqs, count);
 
+	if (ret)
+		return ret;
 	uvf_device_lock(dev);
-	for (size_t i = 0; i < count && !ret; i++)
-		ret = take_vector(dev, &irqs[i]);
-	for (uint32_t i = 0; i < dev->irq_count && !ret; i++)
+	/* All that can be: what one lacks is no reason to take nothing of the next. */
+	for (size_t i = 0; i < count; i++) {
+		int error = take_vector(dev, &irqs[i]);
+
+		ret = ret ? ret : error;
+	}
+	for (uint32_t i = 0; i < dev->irq_count; i++)
 		if (dev->irqs[i] && atomic_load(&dev->irqs[i]->enabled))
 			uvf_irq_index_changed(dev, i);
 	uvf_device_unlock(dev);

@@ -21,6 +21,16 @@ struct transition {
 
 /* ---- With the device's lock ---- */
 
+static bool is_by_hand(const struct uvf_device *dev)
+{
+	return dev->remap && dev->remap->by_hand;
+}
+
+static bool tells_later(struct uvf_device *dev)
+{
+	return is_by_hand(dev) || !uvf_delayer_start(dev);
+}
+
 static void finish(struct uvf_device *dev, int result)
 {
 	struct transition *transition = dev->transition, **at = &dev->finished;
@@ -50,8 +60,7 @@ void uvf_transition_cancel(struct uvf_device *dev)
 	if (dev->migration_way->cancel)
 		dev->migration_way->cancel(dev);
 	finish(dev, -ECANCELED);
-	/* Without a thread it is told when the device is freed. */
-	if (!(dev->remap && dev->remap->by_hand) && !uvf_delayer_start(dev))
+	if (!is_by_hand(dev))
 		uvf_delayer_look(dev, 0);
 }
 
@@ -72,6 +81,12 @@ static int start(struct uvf_device *dev, const struct transition *transition)
 		return -ENOMEM;
 	*copy = *transition;
 	ret = dev->migration_way->set_state(dev, transition->to);
+	/* Who waits is told by a thread when it is given up: so there must be one from here on. */
+	if (ret == -EINPROGRESS && !tells_later(dev)) {
+		if (dev->migration_way->cancel)
+			dev->migration_way->cancel(dev);
+		ret = -ENOMEM;
+	}
 	if (ret == -EINPROGRESS)
 		dev->transition = copy;
 	else

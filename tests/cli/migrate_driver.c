@@ -330,7 +330,7 @@ static int run_chain(struct engine *engine, uint64_t generation, bool interrupts
 static int give_memory(struct engine *engine, bool remote)
 {
 	struct uvf_address_space *space;
-	struct uvf_memory *memory;
+	struct uvf_memory *memory = NULL;
 	int fd = memfd_create("migrate_driver", MFD_CLOEXEC), ret;
 
 	if (fd < 0 || ftruncate(fd, IOAT_SIZE))
@@ -349,7 +349,13 @@ static int give_memory(struct engine *engine, bool remote)
 		ret = uvf_map_fd(space, IOAT_IOVA, IOAT_SIZE, UVF_PROT_RW, fd, 0);
 	}
 	close(fd);
-	return ret ? ret : uvf_device_attach(engine->dev, UVF_PASID_NONE, space);
+	if (!ret)
+		ret = uvf_device_attach(engine->dev, UVF_PASID_NONE, space);
+	/* Whoever uses them keeps them. */
+	if (memory)
+		uvf_memory_put(memory);
+	uvf_address_space_put(space);
+	return ret;
 }
 
 static int run_ioat(struct uvf_device *dev, const struct options *options)
@@ -368,6 +374,8 @@ static int run_ioat(struct uvf_device *dev, const struct options *options)
 	for (uint64_t generation = 1; !ret && !is_told_to_end(); generation++)
 		ret = run_chain(&engine, generation, options->interrupts);
 	uvf_device_close(dev);
+	munmap(engine.memory, IOAT_SIZE);
+	close(engine.interrupt);
 	return ret;
 }
 

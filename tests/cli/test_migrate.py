@@ -452,8 +452,50 @@ class Failures(Case):
         self.moves_after_all()
         self.end_driver(self.driver)
 
+    def test_storage_stays_somebody_elses(self):
+        """For longer than anybody waits to hear how it ends: it goes on all the same."""
+        self.begin("nvme")
+        between = Between(self)
+        between.until("OFFER")
+        with open(self.path("disk"), "r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            between.destination.close()
+            between.source.link.close()
+            self.assertIn("error", between.source.last_word())
+            self.assertIn("it does not go on yet: ", self.log("a"))
+            self.assertNotIn("it goes on at last", self.log("a"))
+        await_true("it goes on", lambda: "it goes on at last" in self.log("a"))
+        between.close()
+        self.moves_after_all()
+        self.end_driver(self.driver)
+
 
 class Refusals(Case):
+    def ask(self, client, command, body):
+        """A message as the protocol has it, whose answer is no error."""
+        client.sendall(struct.pack("<HHIII", 7, command, 16 + len(body), 0, 0) + body)
+        answer = client.recv(4096)
+        self.assertEqual(struct.unpack_from("<HHIII", answer)[3], 1)
+        return answer[16:]
+
+    def test_its_driver_migrates_it(self):
+        """What that has begun isn't touched, whatever the refusal."""
+        self.serve("a", "ioat")
+        self.serve("b", "ioat")
+        self.serve("c", "nvme,mem=1M")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(LIMIT)
+            client.connect(self.path("a"))
+            self.ask(client, 1, b'\0\0\0\0{"capabilities":{}}\0')
+            for state in (4, 1):  # RESUMING, STOP
+                self.ask(client, 16, struct.pack("<IIIi", 16, 1 << 17 | 2, state, -1))
+                self.refused("a", "b", "uvfio migrate: its driver is migrating it$")
+                self.refused("a", "c", "the destination: the device is a nvme here, not a ioat$")
+                answer = self.ask(client, 16, struct.pack("<IIIi", 16, 1 << 16 | 2, 0, 0))
+                self.assertEqual(struct.unpack_from("<III", answer)[2], state)
+                self.ask(client, 13, b"")  # DEVICE_RESET
+            self.move("a", "b")
+
     def test_no_driver(self):
         self.serve("a", "ioat")
         self.serve("b", "ioat")

@@ -12,10 +12,12 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/fdpass.h"
+#include "frontends/vfio_user/handover.h"
 #include "harness.h"
 
 #define IOVA   0x100000U
@@ -28,13 +30,18 @@ struct pair {
 	size_t fds_before;
 };
 
-static struct harness *threaded(void)
+static struct harness *threaded_by(const struct uvf_server_config *config)
 {
-	struct harness *h = harness_new(&movable);
+	struct harness *h = harness_new(config);
 
 	h->threaded = true;
 	assert_int_equal(uvf_server_start(h->server), 0);
 	return h;
+}
+
+static struct harness *threaded(void)
+{
+	return threaded_by(&movable);
 }
 
 static int setup(void **state)
@@ -139,14 +146,19 @@ static void move(struct pair *pair)
 	finish(pair);
 }
 
+static void go_on(struct pair *pair)
+{
+	assert_int_equal(
+		uvf_migration_set_state(pair->from->device->dev, VFIO_DEVICE_STATE_RUNNING), 0);
+	uvf_server_go_on(pair->from->server);
+}
+
 static void go_back(struct pair *pair)
 {
 	assert_int_equal(uvf_server_withdraw(pair->from->server), 0);
 	assert_int_equal(uvf_server_take_over(pair->to->server), -ECANCELED);
 	uvf_server_unreserve(pair->to->server);
-	assert_int_equal(
-		uvf_migration_set_state(pair->from->device->dev, VFIO_DEVICE_STATE_RUNNING), 0);
-	uvf_server_go_on(pair->from->server);
+	go_on(pair);
 }
 
 /* ---- What the client does ---- */
@@ -855,6 +867,184 @@ static void no_description_does_harm(void **state)
 	close(file);
 }
 
+static void leave_all_descriptors(void)
+{
+	struct rlimit limit;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = limit.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* From now on there is room for so many descriptors more. */
+static void leave_descriptors(unsigned count)
+{
+	struct rlimit limit;
+	int fds[64];
+
+	assert_true(count < 64);
+	leave_all_descriptors();
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (unsigned i = 0; i <= count; i++) {
+		fds[i] = dup(STDERR_FILENO);
+		assert_true(fds[i] >= 0);
+	}
+	limit.rlim_cur = (rlim_t)fds[count];
+	uvf_fdpass_close(fds, count + 1);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static void an_offer_without_descriptors_loses_nothing(void **state)
+{
+	struct pair *pair = *state;
+	const uint32_t eventfd_flag = VFIO_IRQ_SET_DATA_EVENTFD;
+	int line = eventfd(0, EFD_NONBLOCK), unmask = eventfd(0, EFD_NONBLOCK);
+	int doorbell = io_fd_of(pair->from);
+	struct uvf_device *dev = pair->from->device->dev;
+	struct uvf_server_offer offer;
+	struct uvf_error error = {""};
+	unsigned failed = 0;
+	int ret;
+
+	assert_int_equal(
+		set_irqs(pair->from, eventfd_flag | VFIO_IRQ_SET_ACTION_TRIGGER, 0, 0, line), 0);
+	assert_int_equal(
+		set_irqs(pair->from, eventfd_flag | VFIO_IRQ_SET_ACTION_UNMASK, 0, 0, unmask), 0);
+	uvf_irq_set_level(dev, VFIO_PCI_INTX_IRQ_INDEX, 0, true);
+	await_signal(line);
+	prepare(pair);
+	suspend(pair);
+	move_state(pair);
+	do {
+		leave_descriptors(failed);
+		ret = uvf_server_offer(pair->from->server, &offer, &error);
+		if (!ret) {
+			/* Nor does it take any to have all back. */
+			leave_descriptors(0);
+			assert_int_equal(uvf_server_withdraw(pair->from->server), 0);
+		}
+		leave_all_descriptors();
+		failed += ret != 0;
+		/* Who waited for the driver's word on the line does so again. */
+		assert_int_equal(eventfd_write(unmask, 1), 0);
+		await_signal(line);
+		assert_int_equal(eventfd_write(doorbell, 1), 0);
+		await_signal(pair->from->device->io_fd);
+	} while (ret);
+	assert_true(failed > 4);
+	uvf_server_unreserve(pair->to->server);
+	go_on(pair);
+	uvf_irq_set_level(dev, VFIO_PCI_INTX_IRQ_INDEX, 0, false);
+	close(line);
+	close(unmask);
+	close(doorbell);
+}
+
+static void a_session_adopted_in_part_leaves_no_trace(void **state)
+{
+	struct pair *pair = *state;
+	struct uvf_device *from = pair->from->device->dev, *to = pair->to->device->dev;
+	uint64_t offset;
+	int fd = region_file(pair->from, &offset), line = eventfd(0, EFD_NONBLOCK), ret;
+	uint8_t *area = mmap(NULL, AREA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+			     (off_t)(offset + AREA_START));
+	char *saved = malloc(1 << 24);
+	struct uvf_server_offer offer;
+	struct uvf_error error = {""};
+	size_t size = 0;
+	unsigned failed = 0;
+	ssize_t got;
+
+	assert_ptr_not_equal(area, MAP_FAILED);
+	assert_non_null(saved);
+	close(fd);
+	assert_int_equal(set_irqs(pair->from,
+				  VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, 0, 0,
+				  line),
+			 0);
+	prepare(pair);
+	suspend(pair);
+	assert_int_equal(uvf_migration_set_state(from, VFIO_DEVICE_STATE_STOP_COPY), 0);
+	while ((got = uvf_migration_read(from, saved + size, (1 << 24) - size)) > 0)
+		size += (size_t)got;
+	assert_int_equal(uvf_server_offer(pair->from->server, &offer, &error), 0);
+	do {
+		memset(area, 0x5a, AREA_SIZE);
+		assert_int_equal(uvf_server_reserve(pair->to->server, &error), 0);
+		assert_int_equal(uvf_migration_set_state(to, VFIO_DEVICE_STATE_RESUMING), 0);
+		assert_int_equal(uvf_migration_write(to, saved, size), size);
+		leave_descriptors(failed);
+		ret = uvf_server_adopt(pair->to->server, &offer, &error);
+		/* As late as that, all the memory is the driver's. */
+		if (!ret)
+			leave_descriptors(0);
+		uvf_server_unreserve(pair->to->server);
+		leave_all_descriptors();
+		failed += ret != 0;
+		assert_int_equal(area[0], 0x5a);
+		assert_int_equal(area[AREA_SIZE - 1], 0x5a);
+	} while (ret);
+	assert_true(failed > 4);
+	free(saved);
+	assert_int_equal(uvf_server_withdraw(pair->from->server), 0);
+	go_on(pair);
+	scratch_works(pair->from, 1);
+	munmap(area, AREA_SIZE);
+	close(line);
+}
+
+/* What is read or polled here, and isn't what it should be. */
+static void eventfds_are_eventfds(void **state)
+{
+	struct pair *pair = *state;
+	struct uvf_server_offer offer, bad;
+	struct uvf_handover_header header;
+	struct uvf_error error = {""};
+	uint32_t numbers[2];
+	int fds[64], ends[2];
+
+	prepare(pair);
+	suspend(pair);
+	move_state(pair);
+	assert_int_equal(uvf_server_offer(pair->from->server, &offer, &error), 0);
+	memcpy(&header, offer.bytes, sizeof(header));
+	assert_true(header.io_fd_count > 0 && offer.fd_count <= 64);
+	numbers[0] = header.token;
+	memcpy(&numbers[1], (const char *)offer.bytes + sizeof(header), sizeof(numbers[1]));
+	assert_int_equal(pipe(ends), 0);
+	bad = offer;
+	bad.fds = fds;
+	for (int i = 0; i < 2; i++) {
+		memcpy(fds, offer.fds, offer.fd_count * sizeof(int));
+		fds[numbers[i]] = ends[0];
+		assert_int_equal(uvf_server_adopt(pair->to->server, &bad, &error), -EINVAL);
+		uvf_server_unreserve(pair->to->server);
+		assert_int_equal(uvf_server_reserve(pair->to->server, &error), 0);
+	}
+	uvf_fdpass_close(ends, 2);
+	uvf_server_unreserve(pair->to->server);
+	assert_int_equal(uvf_server_withdraw(pair->from->server), 0);
+	go_on(pair);
+	scratch_works(pair->from, 2);
+}
+
+static void what_was_agreed_holds_everywhere(void **state)
+{
+	static const struct uvf_server_config larger = {.max_data_xfer_size = 4 * MAX_DATA,
+							.move_wait_ms = 5};
+	struct pair *pair = *state;
+	struct harness *spare = pair->to;
+
+	pair->to = threaded_by(&larger);
+	move(pair);
+	/* Back to one that does what the client was told, and no more. */
+	move(pair);
+	scratch_works(pair->from, 1);
+	pair->to->fds_before = 0;
+	harness_free(pair->to);
+	pair->to = spare;
+}
+
 static void a_server_can_stop_meanwhile(void **state)
 {
 	struct pair *pair = *state;
@@ -891,6 +1081,10 @@ int main(void)
 		TEST(a_request_that_lasts_is_waited_for_in_time),
 		TEST(a_client_may_go_at_any_time),
 		TEST(no_description_does_harm),
+		TEST(an_offer_without_descriptors_loses_nothing),
+		TEST(a_session_adopted_in_part_leaves_no_trace),
+		TEST(eventfds_are_eventfds),
+		TEST(what_was_agreed_holds_everywhere),
 		TEST(a_server_can_stop_meanwhile),
 	};
 

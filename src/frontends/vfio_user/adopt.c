@@ -7,6 +7,7 @@
  * session is taken over nothing is done that the other side would notice.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,6 +27,17 @@ struct uvf_adoption {
 	int *io_fds;
 	size_t io_fd_count;
 };
+
+/* It is read to see whose the session is: nobody may make that wait. #syscalls: fcntl */
+static int check_token(const struct uvf_offered *offered)
+{
+	int token = uvf_offered_fd(offered, offered->header.token);
+	int flags = uvf_is_eventfd(token) ? fcntl(token, F_GETFL) : -1;
+
+	if (flags < 0 || (!(flags & O_NONBLOCK) && fcntl(token, F_SETFL, flags | O_NONBLOCK)))
+		return uvf_offered_damaged(offered);
+	return 0;
+}
 
 static int check_header(struct uvf_offered *offered)
 {
@@ -47,7 +59,7 @@ static int check_header(struct uvf_offered *offered)
 	    !uvf_offered_has_fd(offered, header->twin, true) ||
 	    !uvf_offered_has_fd(offered, header->memory, true))
 		return uvf_offered_damaged(offered);
-	return 0;
+	return check_token(offered);
 }
 
 /* ---- The device ---- */
@@ -91,7 +103,8 @@ static int keep_io_fds(struct uvf_server *server, const struct uvf_offered *offe
 		int copy;
 
 		memcpy(&number, numbers + i * sizeof(number), sizeof(number));
-		copy = uvf_offered_has_fd(offered, number, false)
+		copy = uvf_offered_has_fd(offered, number, false) &&
+				       uvf_is_eventfd(uvf_offered_fd(offered, number))
 			       ? uvf_offered_copy(uvf_offered_fd(offered, number))
 			       : -EINVAL;
 		if (copy < 0)
@@ -158,6 +171,20 @@ static void adoption_free(struct uvf_adoption *adoption)
 	free(adoption);
 }
 
+/* What the client was told is what the next server has to keep to, whatever this one could do. */
+static void keep_agreement(struct uvf_connection *connection,
+			   const struct uvf_handover_header *header)
+{
+	connection->agreed = (struct uvf_wire_capabilities){
+		.page_sizes = header->page_sizes,
+		.max_dma_maps = header->max_dma_maps,
+		.max_bitmap_size = header->max_bitmap_size,
+		.max_msg_fds = header->max_msg_fds,
+		.max_data_xfer_size = header->max_data_xfer_size,
+	};
+	connection->max_bitmap_size = header->max_bitmap_size;
+}
+
 static int adopt(struct uvf_server *server, struct uvf_offered *offered,
 		 struct uvf_adoption *adoption)
 {
@@ -179,6 +206,11 @@ static int adopt(struct uvf_server *server, struct uvf_offered *offered,
 		ret = keep_irqs(server, offered, irqs, adoption);
 	if (ret)
 		return ret;
+	keep_agreement(adoption->connection, header);
+	adoption->token = uvf_offered_copy(uvf_offered_fd(offered, header->token));
+	if (adoption->token < 0)
+		return uvf_fail(offered->error, -EMFILE, "no descriptor left");
+	/* All that is only copied comes before anything is changed. */
 	ret = uvf_device_attach(server->dev, UVF_PASID_NONE, adoption->connection->space);
 	if (ret)
 		return uvf_fail(offered->error, ret, "its memory: %s", strerror(-ret));
@@ -188,10 +220,7 @@ static int adopt(struct uvf_server *server, struct uvf_offered *offered,
 	if (!ret)
 		ret = go(server, VFIO_DEVICE_STATE_RUNNING_P2P, "it can't be started",
 			 offered->error);
-	if (ret)
-		return ret;
-	adoption->token = uvf_offered_copy(uvf_offered_fd(offered, header->token));
-	return adoption->token < 0 ? uvf_fail(offered->error, -EMFILE, "no descriptor left") : 0;
+	return ret;
 }
 
 /* ---- What is called ---- */
@@ -241,6 +270,7 @@ void uvf_adoption_undo(struct uvf_server *server)
 {
 	struct uvf_adoption *adoption = server->adoption;
 	struct uvf_connection *connection;
+	int ret = 0;
 
 	if (!adoption)
 		return;
@@ -248,7 +278,10 @@ void uvf_adoption_undo(struct uvf_server *server)
 	/* Storage is let go of, before anything of the device is the other side's to use. */
 	uvf_migration_set_state(server->dev, VFIO_DEVICE_STATE_STOP);
 	if (adoption->old_memory >= 0)
-		uvf_device_adopt_memory(server->dev, adoption->old_memory, NULL);
+		ret = uvf_device_adopt_memory(server->dev, adoption->old_memory, NULL);
+	if (ret)
+		uvf_server_log(server, UVF_LOG_ERROR, "it keeps the memory of the driver: %s",
+			       strerror(-ret));
 	uvf_device_detach(server->dev, UVF_PASID_NONE);
 	connection = adoption->connection;
 	if (connection)

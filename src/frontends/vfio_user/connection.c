@@ -277,6 +277,7 @@ static int negotiate(struct uvf_connection *connection, const struct uvf_wire_re
 	if (ret < 0)
 		return ret;
 	uvf_connection_agree(connection, &ours);
+	connection->agreed = ours;
 	ret = write_version(&request->version, &ours, reply);
 	if (ret < 0)
 		return ret;

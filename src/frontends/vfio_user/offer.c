@@ -245,12 +245,12 @@ static int put_twin(struct uvf_offer *offer, struct uvf_channel *twin, uint32_t 
 	return ret ? ret : put_fd(offer, uvf_channel_fd(twin), number);
 }
 
-static void fill_capabilities(struct uvf_connection *connection, struct uvf_handover_header *header)
+static void fill_capabilities(const struct uvf_connection *connection,
+			      struct uvf_handover_header *header)
 {
 	const struct uvf_wire_capabilities *client = &connection->client;
-	struct uvf_wire_capabilities ours;
+	const struct uvf_wire_capabilities *ours = &connection->agreed;
 
-	uvf_connection_agree(connection, &ours);
 	header->client_page_sizes = client->page_sizes;
 	header->client_max_dma_maps = client->max_dma_maps;
 	header->client_max_msg_fds = client->max_msg_fds;
@@ -260,11 +260,11 @@ static void fill_capabilities(struct uvf_connection *connection, struct uvf_hand
 	header->client_migration = client->migration;
 	header->client_migration_page_size = client->migration_page_size;
 	header->client_max_bitmap_size = client->max_bitmap_size;
-	header->page_sizes = ours.page_sizes;
-	header->max_dma_maps = ours.max_dma_maps;
-	header->max_bitmap_size = ours.max_bitmap_size;
-	header->max_msg_fds = ours.max_msg_fds;
-	header->max_data_xfer_size = ours.max_data_xfer_size;
+	header->page_sizes = ours->page_sizes;
+	header->max_dma_maps = ours->max_dma_maps;
+	header->max_bitmap_size = ours->max_bitmap_size;
+	header->max_msg_fds = ours->max_msg_fds;
+	header->max_data_xfer_size = ours->max_data_xfer_size;
 	header->remote_layout = uvf_remote_layout(connection);
 }
 
@@ -304,14 +304,15 @@ static int describe(struct uvf_connection *connection, struct uvf_offer *offer)
 
 /* ---- What is called ---- */
 
-void uvf_offer_undo(struct uvf_device *dev, const struct uvf_offer *offer)
+void uvf_offer_undo(struct uvf_device *dev, struct uvf_offer *offer)
 {
-	int ret = 0;
+	int ret = 0, error = 0;
 
 	if (offer->gave_io_fds)
 		ret = uvf_device_replace_io_fds(dev, offer->io_fds, offer->io_fd_count);
-	if (!ret && offer->irqs)
-		ret = uvf_device_take_irqs(dev, offer->irqs, offer->irq_count);
+	if (offer->irqs)
+		error = uvf_device_take_irqs(dev, offer->irqs, offer->irq_count);
+	ret = ret ? ret : error;
 	if (ret)
 		uvf_device_log(dev, UVF_LOG_ERROR, "its eventfds are lost: %s", strerror(-ret));
 }

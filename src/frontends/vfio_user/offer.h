@@ -20,7 +20,7 @@ struct uvf_offer {
 	bool gave_io_fds;
 };
 
-/* The device has again what it gave up. */
-void uvf_offer_undo(struct uvf_device *dev, const struct uvf_offer *offer);
+/* The device has again what it gave up. That takes no descriptor. */
+void uvf_offer_undo(struct uvf_device *dev, struct uvf_offer *offer);
 
 #endif

@@ -45,12 +45,13 @@ struct uvf_connection {
 	struct uvf_memory *remote; /* what the client maps without a file; made when first needed */
 	struct uvf_remote *remote_reader; /* that memory's, which keeps it */
 	struct uvf_wire_capabilities client;
-	bool negotiated;
-	bool areas;		       /* both ends know areas that change: <uvfio/remap.h> */
-	struct uvf_deferred *deferred; /* replies that come later, oldest first */
-	uint64_t since;		       /* of connecting, ns */
-	bool blocking;		       /* on a thread of its own */
-	bool foreign;		       /* another process's still */
+	struct uvf_wire_capabilities agreed; /* what the client was told */
+	_Atomic bool negotiated;	     /* also read by who moves the session */
+	bool areas;			     /* both ends know areas that change: <uvfio/remap.h> */
+	struct uvf_deferred *deferred;	     /* replies that come later, oldest first */
+	uint64_t since;			     /* of connecting, ns */
+	bool blocking;			     /* on a thread of its own */
+	bool foreign;			     /* another process's still */
 	bool movable;	   /* it can be suspended at once: its thread waits by polling */
 	bool output_waits; /* replies are queued that the client doesn't read */
 	uint64_t output_since;

@@ -64,8 +64,9 @@ static void arrive(struct rig *rig, int result)
 	uvf_device_lock(rig->dev);
 	if (!result)
 		far.state = far.to;
-	uvf_device_unlock(rig->dev);
 	uvf_migration_arrived(rig->dev, result);
+	uvf_device_unlock(rig->dev);
+	uvf_transitions_deliver(rig->dev);
 }
 
 static void it_arrives(void **state)
@@ -73,6 +74,8 @@ static void it_arrives(void **state)
 	struct rig *rig = *state;
 
 	assert_int_equal(rig_start(rig, PRE_COPY), -EINPROGRESS);
+	/* The thread that would tell that it was given up: then it could be too late for one. */
+	assert_non_null(atomic_load(&rig->dev->delayer));
 	assert_int_equal(uvf_migration_state(rig->dev), RUNNING);
 	assert_int_equal(rig_start(rig, PRE_COPY), -EBUSY);
 	assert_int_equal(uvf_migration_set_state(rig->dev, STOP), -EBUSY);

@@ -305,13 +305,16 @@ static void no_stop_without_the_server(void **state)
 {
 	struct export export;
 	struct rig rig;
+	int ret;
 
 	export_make(&export, ",reconnect=1");
 	SERVER_START(&export.server, "file", export.server.disk);
 	rig_start(&rig, export.spec);
 	assert_int_equal(rig_io(&rig, NVME_CMD_WRITE, 0, 8, A), 0);
 	server_kill(&export.server);
-	assert_int_equal(go(rig.dev, VFIO_DEVICE_STATE_STOP), -ENOTCONN);
+	ret = go(rig.dev, VFIO_DEVICE_STATE_STOP);
+	/* It may come back, or has been gone for longer than it is waited for. */
+	assert_true(ret == -EAGAIN || ret == -ENOTCONN);
 	assert_int_equal(go(rig.dev, VFIO_DEVICE_STATE_RUNNING), 0);
 	server_start_again(&export.server);
 	while (rig_io(&rig, NVME_CMD_WRITE, 0, 8, A))

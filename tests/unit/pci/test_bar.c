@@ -2,7 +2,6 @@
 /* BARs and ROM: gating, mappable areas, the MSI-X table and PBA inside a BAR. */
 #include "pci_test.h"
 
-
 static int setup(void **state)
 {
 	static struct model model;
